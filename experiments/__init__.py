@@ -1,0 +1,1 @@
+"""One module for each published claim; `python -m experiments` lists them."""

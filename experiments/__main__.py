@@ -1,0 +1,30 @@
+"""Lists the experiments with their claims: `python -m experiments`."""
+
+import ast
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+def claims() -> dict[str, str]:
+    """For each experiment's module (those that define VARIANTS), the first line of its docstring."""
+    found = {}
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        tree = ast.parse(path.read_text())
+        names = [t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets if hasattr(t, "id")]
+        if "VARIANTS" in names:
+            found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
+    return found
+
+
+def main() -> None:
+    """Prints the list."""
+    table = Table("command", "claim", title="Experiments (add --help for settings)")
+    for name, claim in claims().items():
+        table.add_row(f"python -m experiments.{name}", claim)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

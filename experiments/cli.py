@@ -1,0 +1,33 @@
+"""From a command line to an experiment's settings."""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import tyro
+
+from jaxdl import data
+
+Settings = TypeVar("Settings")
+
+
+def run(
+    main: Callable[[Settings], None], variants: Mapping[str, Settings], doc: str, arguments: Sequence[str] | None = None
+) -> None:
+    """Calls `main` with the settings of `--variant`, changed by the other flags: one for each field.
+
+    A wrong flag or value ends with a message and exit status 2, a data set that is not there with status 1.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chooser.add_argument("--variant", choices=variants, default="default")
+    chosen, rest = chooser.parse_known_args(arguments)
+    start = variants[chosen.variant]
+    doc += f"\n\nSettings shown are those of --variant {chosen.variant}; there are {', '.join(variants)}."
+    name = type(start).__module__ if type(start).__module__ != "__main__" else sys.modules["__main__"].__spec__.name
+    settings = tyro.cli(type(start), prog=f"python -m {name}", default=start, args=rest, description=doc)
+    try:
+        main(settings)
+    except data.DatasetNotFoundError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,53 @@
+"""Checks of what a caller passed: each says what is wrong, the value received and the remedy.
+
+Every check raises `ValueError` before anything compiles. JAX arrays pass unchecked, so that hyperparameters
+injected with `optax.inject_hyperparams` (which are traced) go through the same constructors as plain numbers.
+"""
+
+import math
+import operator
+from typing import Any
+
+import jax
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises `ValueError(message)` unless `condition` holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+def check_integer(function: str, name: str, value: Any, *, at_least: int, remedy: str = "") -> int:
+    """Returns `value` as an int; raises unless it is an integer (a bool is not one) of `at_least` or more."""
+    try:
+        number = operator.index(value) if not isinstance(value, bool) else None
+    except TypeError:
+        number = None
+    if number is None or number < at_least:
+        raise ValueError(_message(function, name, f"an integer >= {at_least}", value, remedy))
+    return number
+
+
+def check_real(
+    function: str,
+    name: str,
+    value: Any,
+    *,
+    at_least: float = -math.inf,
+    below: float = math.inf,
+    remedy: str = "",
+) -> None:
+    """Raises unless `value` is a finite number in [at_least, below). JAX arrays pass unchecked."""
+    if isinstance(value, jax.Array):
+        return
+    expected = f">= {at_least:g}" if below == math.inf else f"in [{at_least:g}, {below:g})"
+    try:
+        number = float(value) if not isinstance(value, bool | str) else math.nan
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and at_least <= number < below):
+        raise ValueError(_message(function, name, f"a finite number {expected}", value, remedy))
+
+
+def _message(function: str, name: str, expected: str, value: Any, remedy: str) -> str:
+    return f"{function}: {name} must be {expected}, got {name}={value!r}" + (f"; {remedy}" if remedy else "")

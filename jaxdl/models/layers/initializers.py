@@ -1,0 +1,71 @@
+"""Weight initialisers that draw flat and reshape.
+
+The numbers are bitwise those of `jax.nn.initializers`; only the random draw happens on a flat vector, because XLA
+compiles a four-dimensional draw many times slower (ResNet-20's initialisation: 5.6 against 55 CPU seconds).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from jaxdl.arguments import check_real, require
+
+Initializer: TypeAlias = Callable[[jax.Array, Sequence[int], DTypeLike], jax.Array]
+
+_TRUNCATED_STD = 0.87962566103423978  # standard deviation of a normal variable cut off at two of its own
+
+
+def variance_scaling(
+    scale: float,
+    mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in",
+    distribution: Literal["normal", "truncated_normal", "uniform"] = "normal",
+) -> Initializer:
+    """Weights of mean 0 and variance `scale / fan`.
+
+    The fans of a kernel [..., in, out] are in and out times the product of the leading axes (a convolution's window).
+
+    Args:
+      scale: at least 0.
+      mode: which fan to divide by: the inputs, the outputs, or their mean.
+      distribution: "truncated_normal" cuts off at two standard deviations and widens to keep the variance.
+
+    Returns:
+      An initialiser `(key, shape, dtype) -> array`, equal to `jax.nn.initializers.variance_scaling`'s.
+
+    Raises:
+      ValueError: a negative scale, an unknown mode or distribution, or (when called) a shape of fewer than two axes.
+    """
+    check_real("variance_scaling", "scale", scale, at_least=0)
+    for name, value, known in (
+        ("mode", mode, ("fan_in", "fan_out", "fan_avg")),
+        ("distribution", distribution, ("normal", "truncated_normal", "uniform")),
+    ):
+        require(value in known, f"variance_scaling: {name} must be one of {known}, got {name}={value!r}")
+
+    def initialize(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> jax.Array:
+        require(len(shape) >= 2, f"variance_scaling: a kernel needs two axes or more, got shape={tuple(shape)}")
+        window = math.prod(shape[:-2])
+        fan_in, fan_out = window * shape[-2], window * shape[-1]
+        fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[mode]
+        variance, size = jnp.array(scale / fan, dtype), (math.prod(shape),)
+        if distribution == "normal":
+            flat = jax.random.normal(key, size, dtype) * jnp.sqrt(variance)
+        elif distribution == "truncated_normal":
+            std = jnp.sqrt(variance) / jnp.array(_TRUNCATED_STD, dtype)
+            flat = jax.random.truncated_normal(key, -2, 2, size, dtype) * std
+        else:
+            flat = jax.random.uniform(key, size, dtype, -1) * jnp.sqrt(3 * variance)
+        return flat.reshape(shape)
+
+    return initialize
+
+
+he_normal = variance_scaling(2.0, "fan_in", "normal")
+"""He et al. 2015: keeps the variance of activations through layers followed by a ReLU."""
+
+lecun_normal = variance_scaling(1.0, "fan_in", "truncated_normal")
+"""LeCun et al. 1998: keeps the variance of activations through linear layers; Flax's default."""

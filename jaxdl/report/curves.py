@@ -1,0 +1,50 @@
+"""Numbers read off curves."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxdl.arguments import check_integer
+
+
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Mean of the last `window` values at each point (of all so far, where there are fewer).
+
+    Example:
+      >>> print(running_mean(np.array([4.0, 2.0, 0.0, 1.0]), 2))
+      [4.  3.  1.  0.5]
+    """
+    check_integer("running_mean", "window", window, at_least=1)
+    total = np.concatenate([[0.0], np.cumsum(np.asarray(values, np.float64))])
+    stop = np.arange(1, len(total))
+    start = np.maximum(stop - window, 0)
+    return (total[stop] - total[start]) / (stop - start)
+
+
+def steps_to_reach(losses: np.ndarray, target: float, *, window: int = 20) -> int | None:
+    """Steps until the mean of the last `window` losses is at most `target`; None if it never is.
+
+    Args:
+      losses: [n], of the steps 1, 2, ..., n.
+      target: the loss to reach.
+      window: how many losses to average; the first `window - 1` steps cannot count.
+
+    Example:
+      >>> steps_to_reach(np.array([3.0, 2.0, 1.0, 0.0]), 1.5, window=2)
+      3
+    """
+    smooth = running_mean(losses, window)
+    reached = np.flatnonzero(smooth[window - 1 :] <= target)
+    return int(reached[0]) + window if len(reached) else None
+
+
+def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (n - 1); NaN where there are too few values for one.
+
+    Example:
+      >>> mean_and_std([1.0, 3.0])
+      (2.0, 1.4142135623730951)
+    """
+    mean = float(np.mean(values)) if len(values) else math.nan
+    return mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan

@@ -1,0 +1,93 @@
+"""Result files: what was run, where, and what came out."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def environment() -> dict[str, Any]:
+    """Where and with what a result is made: date, command, commit, versions, machine."""
+    device = jax.devices()[0]
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.orig_argv[1:]),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "versions": {
+            name: importlib.metadata.version(name) for name in ("jaxdl", "jax", "jaxlib", "flax", "optax", "numpy")
+        },
+        "system": platform.platform(terse=True),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "device": f"{jax.device_count()} x {device.platform} ({device.device_kind})",
+    }
+
+
+def new_run_directory(out: Path, experiment: str) -> Path:
+    """Makes `out/experiment/<date and time>/`, with a number behind it if that exists already."""
+    stamp = datetime.datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+    for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
+        folder = out / experiment / (stamp + suffix)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise FileExistsError(f"new_run_directory: {out / experiment / stamp} and 998 others exist already")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON atomically. Dataclasses, NamedTuples, arrays and paths are turned into what JSON has.
+
+    Floats keep six digits; NaN and infinities, which JSON lacks, become null.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(_plain(content), indent=1) + "\n")
+    draft.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return _plain(np.asarray(value).tolist())
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that the package lies in, with "+changes" if files differ from it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,95 @@
+"""Everything that training depends on, in one pytree."""
+
+import functools
+import inspect
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdl.arguments import check_integer, require
+from jaxdl.typing import Params
+
+
+class TrainState(NamedTuple):
+    """A model in training. Together with the data set it determines all that follows."""
+
+    params: Params  # the model's "params" collection
+    batch_stats: Params  # its "batch_stats" collection; {} for a model without BatchNorm
+    opt_state: Any  # the state of the gradient transformation
+    step: jax.Array  # int32 scalar: optimizer updates made so far
+    key: jax.Array  # typed PRNG key, constant: each use folds in its purpose and the step or epoch
+
+    @property
+    def variables(self) -> dict[str, Params]:
+        """What `model.apply` takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def init_state(
+    model: nn.Module, tx: optax.GradientTransformation, key: jax.Array, image_shape: Sequence[int]
+) -> TrainState:
+    """Draws a model's parameters and makes the state that training starts from.
+
+    Args:
+      model: a module called as `model(images, train=bool)`, images [batch, height, width, channels].
+      tx: the optimizer.
+      key: `jax.random.key(seed)`.
+      image_shape: (height, width, channels): `train_set.image_shape`.
+
+    Returns:
+      A state at step 0.
+
+    Raises:
+      ValueError: an argument is not what it should be.
+    """
+    check_model_and_tx("init_state", model, tx)
+    is_key = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()
+    require(is_key, f"init_state: key must be one typed PRNG key, got {key!r}; pass jax.random.key(seed)")
+    require(
+        len(image_shape) == 3,
+        f"init_state: image_shape must be (height, width, channels), got {tuple(image_shape)}; "
+        "pass train_set.image_shape",
+    )
+    shape = tuple(check_integer("init_state", "image_shape", side, at_least=1) for side in image_shape)
+    return _compiled_init(model, tx, shape)(key)
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled_init(model, tx, image_shape):
+    """One compilation serves every seed."""
+
+    def init(key: jax.Array) -> TrainState:
+        init_key, train_key = jax.random.split(key)
+        variables = model.init({"params": init_key}, jnp.zeros((1, *image_shape)), train=False)
+        params = variables["params"]
+        return TrainState(
+            params=params,
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=tx.init(params),
+            step=jnp.zeros([], jnp.int32),
+            key=train_key,
+        )
+
+    return jax.jit(init)
+
+
+def check_model_and_tx(function: str, model: nn.Module, tx: optax.GradientTransformation) -> None:
+    """Raises `ValueError` unless `model` is a module called with `train=`, and `tx` a gradient transformation."""
+    require(
+        isinstance(model, nn.Module),
+        f"{function}: model must be a flax.linen module, got {model!r}; pass an instance, models.convnet() for example",
+    )
+    takes_train = "train" in inspect.signature(type(model).__call__).parameters
+    require(
+        takes_train,
+        f"{function}: {type(model).__name__}.__call__ must take the keyword train, "
+        "as in def __call__(self, x, *, train: bool)",
+    )
+    require(
+        hasattr(tx, "init") and hasattr(tx, "update"),
+        f"{function}: tx must be an optax gradient transformation, got {tx!r}; pass optim.sgd(0.1) for example",
+    )

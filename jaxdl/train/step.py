@@ -1,0 +1,113 @@
+"""One training step, written once: a pure function from state and batch to state and metrics."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdl.arguments import require
+from jaxdl.train.losses import Loss, cross_entropy
+from jaxdl.train.state import TrainState, check_model_and_tx
+from jaxdl.typing import Batch
+
+_MODEL = 1  # the stream of random numbers that dropout and its kin draw from; `data.batches` draws from another
+
+Preprocess = Callable[[jax.Array], jax.Array]
+"""uint8 images to model inputs, `train_set.standardize` for example."""
+
+
+class Metrics(NamedTuple):
+    """How well a model did on a batch, or on a whole set."""
+
+    loss: jax.Array  # mean loss
+    error: jax.Array  # share of examples classified wrongly, in [0, 1]
+
+
+def make_step(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    *,
+    loss: Loss = cross_entropy,
+    preprocess: Preprocess | None = None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Makes a jitted training step. The state passed to it is donated: use the one that it returns.
+
+    Equal arguments give the same step, so it compiles once.
+
+    Args:
+      model: a module called as `model(images, train=bool)`.
+      tx: the optimizer.
+      loss: logits and labels to one loss per example; their mean is minimised.
+      preprocess: pure function from images to model inputs; needed if images are uint8.
+
+    Returns:
+      `step(state, batch) -> (state, metrics)`. Metrics are of the parameters before the update, with dropout and
+      batch statistics as in training.
+
+    Raises:
+      ValueError: `model` or `tx` is not what it should be; or, from the step, uint8 images with no `preprocess`.
+
+    Example:
+      >>> import jax
+      >>> from jaxdl import data, models, optim, train
+      >>> train_set, _ = data.load("fashion_mini")
+      >>> model, tx = models.mlp(widths=(32,)), optim.sgd(0.1)
+      >>> state = train.init_state(model, tx, jax.random.key(0), train_set.image_shape)
+      >>> step = train.make_step(model, tx, preprocess=train_set.standardize)
+      >>> state, metrics = step(state, (train_set.images[:128], train_set.labels[:128]))
+      >>> int(state.step), bool(metrics.loss > 1)
+      (1, True)
+    """
+    check_model_and_tx("make_step", model, tx)
+    return _compiled_step(model, tx, loss, preprocess)
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled_step(model, tx, loss, preprocess):
+    step = functools.partial(train_step, model=model, tx=tx, loss=loss, preprocess=preprocess)
+    return jax.jit(step, donate_argnums=0)
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    loss: Loss,
+    preprocess: Preprocess | None,
+) -> tuple[TrainState, Metrics]:
+    """The step itself, not jitted; see `make_step`."""
+    images, labels = batch
+    inputs = model_inputs(images, preprocess)
+    dropout_key = jax.random.fold_in(jax.random.fold_in(state.key, _MODEL), state.step)
+
+    def objective(params):
+        logits, updated = model.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            inputs,
+            train=True,
+            rngs={"dropout": dropout_key},
+            mutable=["batch_stats"],
+        )
+        error = jnp.mean(jnp.argmax(logits, -1) != labels)
+        return jnp.mean(loss(logits, labels)), (updated.get("batch_stats", {}), error)
+
+    (value, (batch_stats, error)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(params, batch_stats, opt_state, state.step + 1, state.key), Metrics(value, error)
+
+
+def model_inputs(images: jax.Array, preprocess: Preprocess | None) -> jax.Array:
+    """What the model is shown; raises `ValueError` if that would be integers."""
+    inputs = images if preprocess is None else preprocess(images)
+    require(
+        jnp.issubdtype(inputs.dtype, jnp.floating),
+        f"the model would be shown {inputs.dtype} images; pass preprocess=train_set.standardize, or floats",
+    )
+    return inputs

@@ -1,0 +1,22 @@
+"""Names for the things that flow through every room of the library."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+from jax.typing import ArrayLike
+
+Params: TypeAlias = Any
+"""A pytree of floating-point arrays: a model's parameters, or anything shaped like them."""
+
+Schedule: TypeAlias = Callable[[ArrayLike], ArrayLike]
+"""A learning rate as a function of the number of optimizer updates made so far (the first update sees 0)."""
+
+ScalarOrSchedule: TypeAlias = float | jax.Array | Schedule
+
+
+class Batch(NamedTuple):
+    """Examples that go through the model together."""
+
+    images: jax.Array  # [batch, height, width, channels], uint8 or floating point
+    labels: jax.Array  # int32 [batch], each in [0, num_classes)
