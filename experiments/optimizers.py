@@ -49,10 +49,10 @@ PAPER = {
 class Rates:
     """Peak learning rate of each rule."""
 
-    SGD: float = 0.2
+    SGD: float = 0.1
     momentum: float = 0.03
     Nesterov: float = 0.03
-    AdaGrad: float = 0.01
+    AdaGrad: float = 0.03
     RMSProp: float = 0.001
     Adam: float = 0.003
 
@@ -160,7 +160,7 @@ def write_report(folder: Path, settings: Settings, runs: list[Run]) -> None:
     header = ["rule", "peak rate", "test error %", f"steps to {settings.target_loss:g}", "seconds", "paper %"]
     rows = [table_row(entry) for entry in summary]
     remarks = [verdict(summary)] + [f"{run.optimizer}, seed {run.seed}: {run.diverged}" for run in runs if run.diverged]
-    title = f"{settings.data}: {settings.steps} steps of {settings.batch_size}, {settings.seeds} seeds"
+    title = f"{settings.data}: {settings.steps} steps of {settings.batch_size} images, {settings.seeds} seeds"
     environment = report.environment()
     report.write_json(
         folder / "result.json",
@@ -261,13 +261,16 @@ def plot(path: Path, title: str, runs: list[Run]) -> None:
         if histories:
             loss[name] = histories[0].step, np.stack([report.running_mean(h.loss, 20) for h in histories])
             error[name] = histories[0].eval_step, 100 * np.stack([h.eval_error for h in histories])
-    highest = 2.5 * max((float(np.median(y)) for _, y in error.values()), default=40.0)
+    if not error:
+        return
+    highest = 2 * float(np.median([y[:, -1] for _, y in error.values()]))
     panels = [
-        report.Panel("Training loss (mean of 20 batches)", "updates", "cross-entropy (nats)", loss, (0.0, 1.5)),
-        report.Panel("Test error", "updates", "error (%)", error, (0.0, min(highest, 100.0))),
+        report.Panel(
+            "Training loss", "updates", "cross-entropy, mean of 20 batches (nats)", loss, ADAPTIVE, True, (None, 2.0)
+        ),
+        report.Panel("Test error", "updates", "error (%)", error, ADAPTIVE, False, (None, highest)),
     ]
-    if loss:
-        report.plot_curves(path, title, panels)
+    report.plot_curves(path, f"{title} (mean ± std; adaptive rules dashed)", panels)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,8 @@ def scale_by_rmsprop(
       eps_in_sqrt: divide by :math:`\sqrt{s_t + \epsilon}` instead (optax's default form).
       centered: divide by the standard deviation of the gradient instead of its root mean square.
       bias_correction: divide the averages by :math:`1 - \rho^t`, which undoes their start from 0. Without it the
-        first update is :math:`1/\sqrt{1 - \rho}` times too long.
+        first update is :math:`1/\sqrt{1 - \rho}` times as long. Centered and corrected, the first variance is 0 and
+        the first update :math:`g_1 / \epsilon`: give `eps` a size to match.
 
     Returns:
       A gradient transformation with state `RMSPropState`.

@@ -1,0 +1,54 @@
+"""Settings and fixtures for all tests."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# Before JAX is imported: compiled programs are kept between runs of the suite.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+import jax
+import pytest
+
+from jaxdl import data
+
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _decoded_arrays_elsewhere(tmp_path_factory):
+    """Tests neither read nor write the user's own cache."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("JAXDL_CACHE", str(tmp_path_factory.mktemp("jaxdl-cache")))
+    patch.delenv("TFDS_DATA_DIR", raising=False)
+    yield
+    patch.undo()
+
+
+@pytest.fixture
+def x64():
+    """Double precision within the test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def fashion():
+    """The bundled data."""
+    return data.load("fashion_mini")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Data sets prepared by tensorflow-datasets, which lie beside this repository on some machines."""
+    folder = SHARED / "data" / "tfds"
+    if not folder.is_dir():
+        pytest.skip(f"needs the real data sets in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cifar10(real_data):
+    """The real CIFAR-10."""
+    return data.load("cifar10", data_dir=real_data)

@@ -1,0 +1,38 @@
+"""Things several test files use."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl import data
+
+
+class NoisyNormNet(nn.Module):
+    """A tiny network with everything a step must carry along: batch statistics and dropout."""
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        x = x.reshape(x.shape[0], -1)
+        x = nn.Dense(8)(x)
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+        x = nn.Dropout(0.25, deterministic=not train)(nn.relu(x))
+        return nn.Dense(3)(x)
+
+
+def random_dataset(n=50, shape=(6, 5, 2), classes=3, seed=0) -> data.Dataset:
+    """Random images whose brightness tells the class."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, n).astype(np.int32)
+    images = rng.integers(0, 100, (n, *shape)) + 70 * labels[:, None, None, None]
+    standardize = data.Standardize((0.5,) * shape[-1], (0.25,) * shape[-1])
+    return data.Dataset("random", "train", images.astype(np.uint8), labels, tuple("abcdef"[:classes]), standardize)
+
+
+def random_tree(seed=0, dtype=jnp.float32, scale=1.0):
+    """A nested tree of arrays: a matrix, a vector, a scalar."""
+    rng = np.random.default_rng(seed)
+    shapes = {"dense": {"kernel": (3, 4), "bias": (4,)}, "scale": ()}
+    return {
+        "dense": {k: jnp.asarray(scale * rng.normal(size=s), dtype) for k, s in shapes["dense"].items()},
+        "scale": jnp.asarray(scale * rng.normal(), dtype),
+    }
