@@ -82,6 +82,12 @@ def train_step(
     preprocess: Preprocess | None,
 ) -> tuple[TrainState, Metrics]:
     """The step itself, not jitted; see `make_step`."""
+    kept, needed = (jax.tree.structure(t) for t in (state.opt_state, jax.eval_shape(tx.init, state.params)))
+    require(
+        kept == needed,
+        f"the optimizer state does not belong to tx; make the state with init_state and the same tx. "
+        f"tx keeps {needed}, the state holds {kept}",
+    )
     images, labels = batch
     inputs = model_inputs(images, preprocess)
     dropout_key = jax.random.fold_in(jax.random.fold_in(state.key, _MODEL), state.step)

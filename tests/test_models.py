@@ -1,0 +1,58 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxdl import models
+
+
+def parameters(model, shape):
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False))
+    return sum(leaf.size for leaf in jax.tree.leaves(variables))
+
+
+def test_convnet_counts():
+    """By hand: 3*3*1*16+16, 3*3*16*32+32, 7*7*32*64+64, 64*10+10."""
+    assert parameters(models.convnet(), (28, 28, 1)) == 160 + 4640 + 100416 + 650
+    assert parameters(models.convnet(100, widths=(8,), hidden=4), (6, 6, 3)) == 224 + 3 * 3 * 8 * 4 + 4 + 4 * 100 + 100
+
+
+def test_mlp_counts():
+    assert parameters(models.mlp(widths=(32,)), (28, 28, 1)) == 785 * 32 + 33 * 10
+    assert parameters(models.mlp(3, widths=()), (4, 4, 1)) == 17 * 3
+
+
+@pytest.mark.parametrize("model", [models.convnet(7), models.mlp(7)])
+def test_logits(model):
+    x = jax.random.normal(jax.random.key(1), (5, 12, 11, 3))
+    variables = model.init(jax.random.key(0), x, train=False)
+    logits = model.apply(variables, x, train=True)
+    assert logits.shape == (5, 7)
+    assert bool(jnp.all(logits == model.apply(variables, x, train=False)))  # nothing in them depends on it
+    alone = model.apply(variables, x[2:3], train=False)  # no example sees another
+    assert jnp.allclose(alone, logits[2:3], rtol=1e-5, atol=1e-5)
+
+
+def test_equal_settings_are_equal_models():
+    """Compiled functions are found again by the model."""
+    assert models.convnet(widths=[8, 8]) == models.convnet(widths=(8, 8))
+    assert hash(models.mlp(widths=[4])) == hash(models.mlp(widths=(4,)))
+
+
+@pytest.mark.parametrize(
+    ("make", "kwargs", "message"),
+    [
+        (models.convnet, {"num_classes": 0}, "convnet: num_classes must be an integer >= 1, got num_classes=0"),
+        (models.convnet, {"widths": (8, -1)}, "convnet: width must be an integer >= 1, got width=-1"),
+        (models.convnet, {"hidden": 1.5}, "convnet: hidden must be"),
+        (models.mlp, {"widths": (0,)}, "mlp: width must be"),
+        (models.mlp, {"num_classes": "10"}, "mlp: num_classes must be"),
+    ],
+)
+def test_bad_values(make, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        make(**kwargs)
+
+
+def test_too_many_stages_for_the_image():
+    with pytest.raises(ValueError, match="use fewer pooling layers or larger images"):
+        models.convnet(widths=(4,) * 5).init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)), train=False)
