@@ -12,8 +12,8 @@ def claims() -> dict[str, str]:
     found = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         tree = ast.parse(path.read_text())
-        names = [t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets if hasattr(t, "id")]
-        if "VARIANTS" in names:
+        targets = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+        if any(isinstance(target, ast.Name) and target.id == "VARIANTS" for target in targets):
             found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
     return found
 

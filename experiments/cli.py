@@ -1,8 +1,10 @@
 """From a command line to an experiment's settings."""
 
 import argparse
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import tyro
@@ -25,8 +27,8 @@ def run(
     chosen, rest = chooser.parse_known_args(arguments)
     start = variants[chosen.variant]
     doc += f"\n\nSettings shown are those of --variant {chosen.variant}; there are {', '.join(variants)}."
-    name = type(start).__module__ if type(start).__module__ != "__main__" else sys.modules["__main__"].__spec__.name
-    settings = tyro.cli(type(start), prog=f"python -m {name}", default=start, args=rest, description=doc)
+    program = f"python -m experiments.{Path(inspect.getfile(main)).stem}"
+    settings = tyro.cli(type(start), prog=program, default=start, args=rest, description=doc)
     try:
         main(settings)
     except data.DatasetNotFoundError as error:

@@ -9,7 +9,6 @@ Command: python -m experiments.optimizer_rates
 """
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import optax

@@ -84,11 +84,11 @@ class Settings:
 
     def __post_init__(self):
         """Refuses what cannot be run, before anything starts."""
-        require(
-            self.data in data.DATASETS, f"--data must be one of {', '.join(data.DATASETS)}, got {self.data!r}"
-        )
+        require(self.data in data.DATASETS, f"--data must be one of {', '.join(data.DATASETS)}, got {self.data!r}")
         for name in ("seeds", "steps", "eval_every", "batch_size"):
             check_integer("optimizers", name, getattr(self, name), at_least=1, remedy=f"pass --{name} 1 or more")
+        if self.train_size is not None:
+            check_integer("optimizers", "train_size", self.train_size, at_least=1)
         for name, rate in dataclasses.asdict(self.rates).items():
             check_real("optimizers", f"rates.{name}", rate, at_least=0)
 
@@ -177,9 +177,10 @@ def write_report(folder: Path, settings: Settings, runs: list[Run]) -> None:
     claim, _, rest = (__doc__ or "").partition("\n")
     (folder / "report.md").write_text(
         f"# {claim}\n{rest}\n## {title}\n\n{report.markdown_table(header, rows)}\n\n"
-        "Test error after the last step, mean ± standard deviation over seeds. Steps: until the mean training loss of the "
-        f"last 20 batches is at most {settings.target_loss:g}; the mean over the seeds that got there. Seconds of training for one run, "
-        "compilation and evaluations not counted. Paper: Wilson et al. 2017, another network on CIFAR-10.\n\n"
+        "Test error after the last step, mean ± standard deviation over seeds. Steps: until the mean training "
+        f"loss of the last 20 batches is at most {settings.target_loss:g}; the mean over the seeds that got there. "
+        "Seconds: training of one run, compilation and evaluations not counted. "
+        "Paper: Wilson et al. 2017, another network on CIFAR-10.\n\n"
         + "\n\n".join(remarks)
         + f"\n\n![Training loss and test error against steps](curves.png)\n\n"
         f"{environment['date']}, {environment['processor']} ({environment['cores']} cores), {environment['device']}, "
@@ -234,13 +235,17 @@ def verdict(summary: list[dict[str, Any]]) -> str:
     """Whether the claim's order shows: the best rule of each kind, and how far apart they are."""
     best = {}
     for adaptive in (False, True):
-        ended = [e for e in summary if (e["optimizer"] in ADAPTIVE) == adaptive and np.isfinite(e["test_error_percent"])]
+        ended = [
+            e for e in summary if (e["optimizer"] in ADAPTIVE) == adaptive and np.isfinite(e["test_error_percent"])
+        ]
         if not ended:
             return "No verdict: too few runs came to their end."
         best[adaptive] = min(ended, key=lambda e: e["test_error_percent"])
     plain, adaptive = best[False], best[True]
     gap = adaptive["test_error_percent"] - plain["test_error_percent"]
-    noise = np.hypot(plain["test_error_std"], adaptive["test_error_std"]) / np.sqrt(min(plain["runs"], adaptive["runs"]))
+    noise = np.hypot(plain["test_error_std"], adaptive["test_error_std"]) / np.sqrt(
+        min(plain["runs"], adaptive["runs"])
+    )
     if not np.isfinite(noise):
         word = "cannot be judged from one seed"
     elif abs(gap) < 2 * noise:
@@ -249,7 +254,8 @@ def verdict(summary: list[dict[str, Any]]) -> str:
         word = "is borne out" if gap > 0 else "is contradicted"
     return (
         f"Best without adaptation: {plain['optimizer']} {plain['test_error_percent']:.2f} %; best adaptive: "
-        f"{adaptive['optimizer']} {adaptive['test_error_percent']:.2f} %. On these data and this budget the claim {word}."
+        f"{adaptive['optimizer']} {adaptive['test_error_percent']:.2f} %. "
+        f"On these data and this budget the claim {word}."
     )
 
 

@@ -8,7 +8,14 @@ from collections.abc import Callable, Iterator
 def progress_bar(label: str, total: int, *, done: int = 0) -> Iterator[Callable[[int, str], None]]:
     """Draws a bar on stderr with elapsed and remaining time; yields a function to call with (done so far, a note)."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),

@@ -12,7 +12,11 @@ Params: TypeAlias = Any
 Schedule: TypeAlias = Callable[[ArrayLike], ArrayLike]
 """A learning rate as a function of the number of optimizer updates made so far (the first update sees 0)."""
 
-ScalarOrSchedule: TypeAlias = float | jax.Array | Schedule
+Scalar: TypeAlias = float | jax.Array
+"""A hyperparameter: a number, or a JAX scalar where `optax.inject_hyperparams` passes one."""
+
+ScalarOrSchedule: TypeAlias = Scalar | Schedule
+"""A learning rate, constant or scheduled."""
 
 
 class Batch(NamedTuple):

@@ -98,7 +98,7 @@ def test_equals_optax(x64, mine, theirs):
 
 
 def test_bias_correction_is_exact_in_float32():
-    """1 - 0.999 in float32 would be off by 3e-5; a first step of Adam must be the sign to a few units of the last bit."""
+    """1 - 0.999 in float32 would be off by 3e-5; Adam's first step must be the sign to a few last bits."""
     first = run(optim.scale_by_adam(eps=0), GRADS[:1], jnp.float32)
     np.testing.assert_allclose(first, np.sign(GRADS[:1]), rtol=5e-7)
     injected = optax.inject_hyperparams(optim.scale_by_adam)(eps=0.0)

@@ -15,7 +15,9 @@ def velocities(grads, decay, dampening, nesterov):
     return np.array(out)
 
 
-@pytest.mark.parametrize(("decay", "dampening", "nesterov"), [(0.9, 0, False), (0.9, 0.3, False), (0.95, 0, True), (0, 0, True)])
+@pytest.mark.parametrize(
+    ("decay", "dampening", "nesterov"), [(0.9, 0, False), (0.9, 0.3, False), (0.95, 0, True), (0, 0, True)]
+)
 def test_equals_the_recurrence(x64, decay, dampening, nesterov):
     grads = np.random.default_rng(0).normal(size=(200, 5))
     tx = optim.scale_by_momentum(decay, dampening=dampening, nesterov=nesterov)
@@ -53,7 +55,9 @@ def test_accumulator_dtype():
     assert tx.update(params, tx.init(params))[0].dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize("kwargs", [{"decay": 1.0}, {"decay": -0.1}, {"decay": "0.9"}, {"decay": 0.9, "dampening": 1.0}])
+@pytest.mark.parametrize(
+    "kwargs", [{"decay": 1.0}, {"decay": -0.1}, {"decay": "0.9"}, {"decay": 0.9, "dampening": 1.0}]
+)
 def test_bad_values(kwargs):
     with pytest.raises(ValueError, match=r"scale_by_momentum: \w+ must be a finite number in \[0, 1\), got"):
         optim.scale_by_momentum(**kwargs)

@@ -107,7 +107,8 @@ def test_scan(tx):
     stream = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(gradients, range(STEPS)))
     (_, state), updates = jax.lax.scan(body, (params, tx.init(params)), stream)
     expected, expected_state = run(tx, params)
-    chex.assert_trees_all_close(updates, jax.tree.map(lambda *l: jnp.stack(l), *expected), rtol=1e-5, atol=1e-7)
+    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *expected)
+    chex.assert_trees_all_close(updates, expected, rtol=1e-5, atol=1e-7)
     chex.assert_trees_all_close(state, expected_state, rtol=1e-5, atol=1e-7)
 
 

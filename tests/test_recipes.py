@@ -86,5 +86,9 @@ def test_l2_is_masked_and_needs_parameters():
 
 def test_every_chain_is_here():
     """Each public function of the module that makes a whole optimizer stands in the lists of these tests."""
-    made = {f for _, f in inspect.getmembers(optim, inspect.isfunction) if "learning_rate" in inspect.signature(f).parameters}
+    made = {
+        f
+        for _, f in inspect.getmembers(optim, inspect.isfunction)
+        if "learning_rate" in inspect.signature(f).parameters
+    }
     assert made == set(CHAINS)

@@ -221,7 +221,9 @@ def test_a_loss_that_is_not_finite_stops_training(scan):
     """A rate that makes the parameters overflow; the history keeps what was finite."""
     tx = optim.sgd(lambda step: jnp.where(step == 19, 1e38, 0.01))
     model = models.mlp(3, widths=(8,))
-    with pytest.raises(train.NonFiniteLossError, match=r"the loss is (nan|inf) at step 21; .*smaller learning rate") as caught:
+    with pytest.raises(
+        train.NonFiniteLossError, match=r"the loss is (nan|inf) at step 21; .*smaller learning rate"
+    ) as caught:
         fit(fresh_state(model, tx), 200, model, tx, scan=scan, eval_set=SET)
     error = caught.value
     assert error.step == 21
@@ -236,7 +238,9 @@ def test_a_loss_that_is_not_finite_stops_training(scan):
 def test_an_evaluation_that_is_not_finite_stops_training():
     """The last update overflows: no later training loss would show it."""
     model, tx = models.mlp(3, widths=(8,)), optim.sgd(lambda step: jnp.where(step == 2, 1e38, 0.01))
-    with pytest.raises(train.NonFiniteLossError, match="the loss on the evaluation set is (nan|inf) at step 3") as caught:
+    with pytest.raises(
+        train.NonFiniteLossError, match="the loss on the evaluation set is (nan|inf) at step 3"
+    ) as caught:
         fit(fresh_state(model, tx), 3, model, tx, eval_set=SET)
     assert len(caught.value.history.loss) == 3
 
@@ -307,3 +311,13 @@ def test_a_convolutional_net_learns_real_images(fashion):
     state = train.init_state(model, tx, KEY, fashion[0].image_shape)
     _, history = train.fit(state, model, tx, fashion[0], steps=78, eval_set=fashion[1], progress=False)
     assert history.eval_error[-1] < 0.3
+
+
+def test_scans_of_any_length_share_two_compilations(monkeypatch):
+    """Whole epochs, and all else: odd evaluation intervals must not compile a program for each length."""
+    from jaxdl.train import loop
+
+    tx = optim.momentum(0.01)  # not seen by other tests
+    fit(fresh_state(tx=tx), 40, tx=tx, scan=True, eval_set=SET, eval_every=7)
+    _, many = loop._compiled(MODEL, tx, train.cross_entropy, SET.standardize)
+    assert many._cache_size() == 2

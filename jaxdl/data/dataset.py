@@ -64,7 +64,7 @@ class Dataset:
             "use labels.astype(np.int32)",
         )
         require(
-            0 <= labels.min() and labels.max() < len(self.class_names),
+            labels.min() >= 0 and labels.max() < len(self.class_names),
             f"{where}: labels must be in [0, {len(self.class_names)}) as there are {len(self.class_names)} class "
             f"names, got {labels.min()}..{labels.max()}",
         )

@@ -1,7 +1,7 @@
 """Downloads a data set and prepares it for `jaxdl.data.load`: the one place that needs TensorFlow.
 
-    pip install "jaxdl[prepare]"
-    python -m jaxdl.data.prepare cifar10 --data-dir DIR
+pip install "jaxdl[prepare]"
+python -m jaxdl.data.prepare cifar10 --data-dir DIR
 """
 
 import argparse
@@ -13,12 +13,16 @@ from jaxdl.data.tfds_reader import NAMES
 
 def main(arguments: list[str] | None = None) -> None:
     """Prepares the data set named on the command line, in array_record format."""
-    parser = argparse.ArgumentParser(prog="python -m jaxdl.data.prepare", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxdl.data.prepare", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--data-dir", help="where to put it (default: $TFDS_DATA_DIR, or ~/tensorflow_datasets)")
     options = parser.parse_args(arguments)
     if importlib.util.find_spec("tensorflow") is None:
-        sys.exit('prepare: TensorFlow is not installed, and tensorflow-datasets needs it here; pip install "jaxdl[prepare]"')
+        sys.exit(
+            'prepare: TensorFlow is not installed, and tensorflow-datasets needs it; pip install "jaxdl[prepare]"'
+        )
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(options.name, data_dir=options.data_dir, file_format="array_record")

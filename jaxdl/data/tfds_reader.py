@@ -14,6 +14,7 @@ import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def decode(source: Source) -> tuple[dict[str, np.ndarray], list[str]]:
     """
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(source.folder)
+    builder: Any = tfds.builder_from_directory(builder_dir=source.folder)
     features, info = builder.info.features, builder.info.splits
     arrays, done = {}, 0
     with progress_bar(f"decoding {source.name}", sum(info[split].num_examples for split in _SPLITS)) as update:

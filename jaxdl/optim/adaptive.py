@@ -11,10 +11,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 
 from jaxdl.arguments import check_real
-from jaxdl.typing import Params
+from jaxdl.typing import Params, Scalar
 
 
 class AdagradState(NamedTuple):
@@ -28,7 +27,7 @@ class RMSPropState(NamedTuple):
 
     count: jax.Array  # int32 scalar: updates made so far
     second_moment: Params  # like the parameters, float32 or wider
-    first_moment: Params | None  # the same if centered, else None
+    first_moment: Params  # the same if centered, else None
 
 
 class AdamState(NamedTuple):
@@ -40,7 +39,7 @@ class AdamState(NamedTuple):
 
 
 def scale_by_adagrad(
-    *, initial_accumulator: float = 0.0, eps: float = 1e-10, eps_in_sqrt: bool = False
+    *, initial_accumulator: Scalar = 0.0, eps: Scalar = 1e-10, eps_in_sqrt: bool = False
 ) -> optax.GradientTransformation:
     r"""Divides the gradient by the root of the sum of all squared gradients so far.
 
@@ -83,9 +82,9 @@ def scale_by_adagrad(
 
 
 def scale_by_rmsprop(
-    decay: float = 0.99,
+    decay: Scalar = 0.99,
     *,
-    eps: float = 1e-8,
+    eps: Scalar = 1e-8,
     eps_in_sqrt: bool = False,
     centered: bool = False,
     bias_correction: bool = False,
@@ -135,7 +134,7 @@ def scale_by_rmsprop(
 
     def update(updates, state, params=None):
         del params
-        count = optax.safe_increment(state.count)
+        count = jnp.asarray(optax.safe_increment(state.count))
         remaining = _bias_correction(decay, count) if bias_correction else 1.0
         second = jax.tree.map(lambda g, s: _average(decay, s, jnp.square(g.astype(s.dtype))), updates, state[1])
         first = None
@@ -152,10 +151,10 @@ def scale_by_rmsprop(
 
 
 def scale_by_adam(
-    b1: float = 0.9,
-    b2: float = 0.999,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
     *,
-    eps: float = 1e-8,
+    eps: Scalar = 1e-8,
     eps_in_sqrt: bool = False,
     bias_correction: bool = True,
 ) -> optax.GradientTransformation:
@@ -200,16 +199,12 @@ def scale_by_adam(
 
     def update(updates, state, params=None):
         del params
-        count = optax.safe_increment(state.count)
+        count = jnp.asarray(optax.safe_increment(state.count))
         first = jax.tree.map(lambda g, m: _average(b1, m, g.astype(m.dtype)), updates, state.first_moment)
-        second = jax.tree.map(
-            lambda g, s: _average(b2, s, jnp.square(g.astype(s.dtype))), updates, state.second_moment
-        )
+        second = jax.tree.map(lambda g, s: _average(b2, s, jnp.square(g.astype(s.dtype))), updates, state.second_moment)
         c1 = _bias_correction(b1, count) if bias_correction else 1.0
         c2 = _bias_correction(b2, count) if bias_correction else 1.0
-        updates = jax.tree.map(
-            lambda g, m, s: _divide(g, m / c1, s / c2, eps, eps_in_sqrt), updates, first, second
-        )
+        updates = jax.tree.map(lambda g, m, s: _divide(g, m / c1, s / c2, eps, eps_in_sqrt), updates, first, second)
         return updates, AdamState(count, first, second)
 
     return optax.GradientTransformation(init, update)
@@ -220,11 +215,11 @@ def _accumulator(param: jax.Array) -> jax.Array:
     return jnp.zeros_like(param, dtype=jnp.promote_types(param.dtype, jnp.float32))
 
 
-def _average(decay: ArrayLike, average: jax.Array, value: jax.Array) -> jax.Array:
-    return (decay * average + (1 - decay) * value).astype(average.dtype)
+def _average(decay: Scalar, average: jax.Array, value: jax.Array) -> jax.Array:
+    return jnp.asarray(decay * average + (1 - decay) * value, average.dtype)
 
 
-def _bias_correction(decay: ArrayLike, count: jax.Array) -> jax.Array:
+def _bias_correction(decay: Scalar, count: jax.Array) -> jax.Array:
     """1 - decay**count, to the last bit or two: in float32 the power itself loses 3e-5 of 1 - 0.999."""
     if isinstance(decay, jax.Array):
         log_decay = jnp.log1p(decay - 1)
@@ -234,7 +229,7 @@ def _bias_correction(decay: ArrayLike, count: jax.Array) -> jax.Array:
 
 
 def _divide(gradient, numerator, square, eps, eps_in_sqrt):
-    """numerator / (sqrt(square) + eps), or with eps inside the root, in the gradient's dtype."""
+    """Numerator / (sqrt(square) + eps), or with eps inside the root, in the gradient's dtype."""
     numerator = numerator.astype(jnp.promote_types(gradient.dtype, jnp.float32))
     denominator = jnp.sqrt(square + eps) if eps_in_sqrt else jnp.sqrt(square) + eps
     return (numerator / denominator).astype(gradient.dtype)

@@ -6,9 +6,10 @@ import jax
 import optax
 
 from jaxdl.arguments import check_real, require
+from jaxdl.typing import Scalar
 
 
-def add_l2(weight_decay: float, mask: Any = None) -> optax.GradientTransformation:
+def add_l2(weight_decay: Scalar, mask: Any = None) -> optax.GradientTransformation:
     r"""Adds the gradient of an L2 penalty: coupled weight decay, as in `torch.optim.SGD(weight_decay=...)`.
 
     .. math:: u_t = g_t + \lambda \theta_t

@@ -8,7 +8,7 @@ import optax
 from jax.typing import DTypeLike
 
 from jaxdl.arguments import check_real, require
-from jaxdl.typing import Params
+from jaxdl.typing import Params, Scalar
 
 
 class MomentumState(NamedTuple):
@@ -19,10 +19,10 @@ class MomentumState(NamedTuple):
 
 
 def scale_by_momentum(
-    decay: float,
+    decay: Scalar,
     *,
     nesterov: bool = False,
-    dampening: float = 0.0,
+    dampening: Scalar = 0.0,
     accumulator_dtype: DTypeLike | None = None,
 ) -> optax.GradientTransformation:
     r"""Replaces the gradient by a velocity that remembers earlier gradients.
@@ -84,6 +84,6 @@ def scale_by_momentum(
             updates = jax.tree.map(lambda g, v: (g + decay * v).astype(g.dtype), updates, velocity)
         else:
             updates = jax.tree.map(lambda g, v: v.astype(g.dtype), updates, velocity)
-        return updates, MomentumState(optax.safe_increment(state.count), velocity)
+        return updates, MomentumState(jnp.asarray(optax.safe_increment(state.count)), velocity)
 
     return optax.GradientTransformation(init, update)

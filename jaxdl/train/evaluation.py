@@ -52,7 +52,7 @@ def evaluate(
     images, labels = jnp.asarray(dataset.images), jnp.asarray(dataset.labels)
     parts = [count(state.variables, images, labels, start) for start in range(0, len(dataset), batch_size)]
     loss_sum, wrong = (sum(map(float, column)) for column in zip(*parts, strict=True))
-    return Metrics(loss_sum / len(dataset), wrong / len(dataset))  # type: ignore[arg-type]
+    return Metrics(loss_sum / len(dataset), wrong / len(dataset))
 
 
 @functools.lru_cache(maxsize=64)

@@ -20,8 +20,8 @@ class History(NamedTuple):
     @classmethod
     def empty(cls) -> "History":
         """Nothing happened yet."""
-        no_steps, no_evals = np.zeros(0, np.int32), np.zeros(0)
-        return cls(no_steps, np.zeros(0, np.float32), np.zeros(0, np.float32), no_steps, *(no_evals,) * 3, 0.0)
+        int32, float32, float64 = (np.zeros(0, dtype) for dtype in (np.int32, np.float32, np.float64))
+        return cls(int32, float32, float32, int32, float64, float64, float64, 0.0)
 
     def add_steps(self, loss: np.ndarray, error: np.ndarray, seconds: float, after: int) -> "History":
         """With the metrics of the steps `after + 1`, `after + 2`, ...; `seconds` is how long they took."""

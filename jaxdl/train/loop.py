@@ -25,6 +25,9 @@ _BLOCK = 16  # steps whose metrics are fetched together, while the next block ru
 Progress = Callable[[int, float], None]
 """Called with (updates made so far, loss of the newest one known)."""
 
+Record = Callable[[Metrics, float], None]
+"""Called with the metrics [k] of the next k steps, on the host, and the seconds they took."""
+
 
 class NonFiniteLossError(FloatingPointError):
     """The loss became NaN or infinite.
@@ -77,7 +80,7 @@ def fit(
       eval_every: by default an epoch.
       loss: logits and labels to one loss per example; their mean is minimised.
       preprocess: images to model inputs; by default `train_set.standardize`, for both sets.
-      scan: whether to compile an epoch as one `lax.scan`. By default where that is faster: everywhere but for
+      scan: whether to compile an epoch as one loop on the device. By default where that is faster: everywhere but for
         convolutions on the CPU (`benchmarks/epoch.py`).
       progress: True for a progress bar, False for none, or a function that is told (step, loss) now and then.
 
@@ -106,28 +109,33 @@ def fit(
     check_integer("fit", "eval_every", eval_every, at_least=1, remedy="leave it out for once an epoch")
     _check_same_kind(train_set, eval_set)
     step = int(state.step)
-    require(step <= steps, f"fit: the state has {step} updates behind it, more than steps={steps}; pass steps >= {step}")
+    require(
+        step <= steps, f"fit: the state has {step} updates behind it, more than steps={steps}; pass steps >= {step}"
+    )
     preprocess = preprocess or train_set.standardize
 
     state = jax.tree.map(jnp.copy, state)
     images, labels = jnp.asarray(train_set.images), jnp.asarray(train_set.labels)
     run = _scanned if (_scan_is_faster(state) if scan is None else scan) else _single_steps
-    advance = _compiled_advance(model, tx, loss, preprocess)
-    history = History.empty()
-    epoch = order = None
+    compiled = _compiled(model, tx, loss, preprocess)
+    history, epoch, order = History.empty(), -1, None
 
     with _progress_function(progress, step, steps) as report:
+
+        def record(metrics: Metrics, seconds: float) -> None:
+            nonlocal history, step
+            history = _recorded(history, metrics, seconds, step)
+            step += len(metrics.loss)
+            report(step, float(metrics.loss[-1]))
+
         while step < steps:
             if epoch != step // steps_per_epoch:
                 epoch = step // steps_per_epoch
                 order = epoch_order(state.key, epoch, examples=len(labels), batch_size=batch_size)
             next_evaluation = (step // eval_every + 1) * eval_every if eval_set else steps
             stop = min(steps, (epoch + 1) * steps_per_epoch, next_evaluation)
-            for state, metrics, seconds in run(advance, state, (images, labels, order), stop - step):  # noqa: B020
-                history = _recorded(history, metrics, seconds, step)
-                step += len(metrics.loss)
-                report(step, float(metrics.loss[-1]))
-            if eval_set and (step == next_evaluation or step == steps):
+            state = run(compiled, state, (images, labels, order), stop - step, record)
+            if eval_set and step in (next_evaluation, steps):
                 found = evaluate(state, model, eval_set, loss=loss, preprocess=preprocess)
                 if not np.isfinite(found.loss):
                     raise NonFiniteLossError("loss on the evaluation set", float(found.loss), step, history)
@@ -136,45 +144,55 @@ def fit(
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled_advance(model, tx, loss, preprocess):
-    """`count` steps on the batches that `order` gives for them: the first alone, or all in one scan."""
+def _compiled(model, tx, loss, preprocess):
+    """Two jitted functions: one step on the batch that its order gives for it, and many such steps."""
     step = functools.partial(train_step, model=model, tx=tx, loss=loss, preprocess=preprocess)
 
     def one(state, data):
         images, labels, order = data
         return step(state, take_batch(images, labels, order[state.step % len(order)]))
 
-    def advance(state, data, *, count):
-        if count == 1:
-            return one(state, data)
-        return jax.lax.scan(lambda state, _: one(state, data), state, length=count)
+    def many(state, data, count, *, whole_epoch):
+        """One compilation for whole epochs, whose length XLA then knows, and one for all other counts of steps."""
+        length = len(data[2])
 
-    return jax.jit(advance, donate_argnums=0, static_argnames="count")
+        def body(i, carry):
+            state, metrics = carry
+            state, newest = one(state, data)
+            return state, jax.tree.map(lambda all_steps, value: all_steps.at[i].set(value), metrics, newest)
+
+        empty = jax.tree.map(lambda m: jnp.zeros(length, m.dtype), jax.eval_shape(one, state, data)[1])
+        return jax.lax.fori_loop(0, length if whole_epoch else count, body, (state, empty))
+
+    return jax.jit(one, donate_argnums=0), jax.jit(many, donate_argnums=0, static_argnames="whole_epoch")
 
 
-def _single_steps(advance, state, data, count) -> Iterator[tuple[TrainState, Metrics, float]]:
-    """One step at a time; yields the metrics of a block of steps once the next block is on its way."""
-    advance.lower(state, data, count=1).compile()  # so that the clock does not see it; the call below finds it done
+def _single_steps(compiled, state: TrainState, data, count: int, record: Record) -> TrainState:
+    """One step at a time; records the metrics of a block of steps once the next block is on its way."""
+    one, _ = compiled
+    one.lower(state, data).compile()  # so that the clock does not see it; the calls below find it done
     start, pending = time.perf_counter(), []
     for done in range(1, count + 1):
-        state, metrics = advance(state, data, count=1)
+        state, metrics = one(state, data)
         pending.append(metrics)
         if len(pending) == 2 * _BLOCK or done == count:
             ready = _BLOCK if done < count else len(pending)
             fetched = jax.device_get(pending[:ready])
             pending = pending[ready:]
-            now = time.perf_counter()
-            yield state, Metrics(*map(np.array, zip(*fetched, strict=True))), now - start
+            record(Metrics(*map(np.array, zip(*fetched, strict=True))), time.perf_counter() - start)
             start = time.perf_counter()
+    return state
 
 
-def _scanned(advance, state, data, count) -> Iterator[tuple[TrainState, Metrics, float]]:
+def _scanned(compiled, state: TrainState, data, count: int, record: Record) -> TrainState:
     """All steps in one call."""
-    advance.lower(state, data, count=count).compile()
+    _, many = compiled
+    whole_epoch = count == len(data[2])
+    many.lower(state, data, count, whole_epoch=whole_epoch).compile()
     start = time.perf_counter()
-    state, metrics = advance(state, data, count=count)
-    metrics = Metrics(*map(np.atleast_1d, jax.device_get(metrics)))
-    yield state, metrics, time.perf_counter() - start
+    state, metrics = many(state, data, count, whole_epoch=whole_epoch)
+    record(Metrics(*(values[:count] for values in jax.device_get(metrics))), time.perf_counter() - start)
+    return state
 
 
 def _scan_is_faster(state: TrainState) -> bool:

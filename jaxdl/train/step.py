@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -23,8 +23,8 @@ Preprocess = Callable[[jax.Array], jax.Array]
 class Metrics(NamedTuple):
     """How well a model did on a batch, or on a whole set."""
 
-    loss: jax.Array  # mean loss
-    error: jax.Array  # share of examples classified wrongly, in [0, 1]
+    loss: Any  # scalar: mean loss
+    error: Any  # scalar: share of examples classified wrongly, in [0, 1]
 
 
 def make_step(

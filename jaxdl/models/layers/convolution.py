@@ -110,7 +110,10 @@ def convolve(
     Args:
       x: [batch, height, width, channels].
       kernel: [window height, window width, channels / groups, features], of the same dtype.
-      strides, padding, feature_group_count, canonical_gradients: as for `Conv`.
+      strides: as for `Conv`.
+      padding: as for `Conv`.
+      feature_group_count: as for `Conv`.
+      canonical_gradients: as for `Conv`.
 
     Returns:
       [batch, new height, new width, features].
@@ -125,9 +128,7 @@ def convolve(
 
 
 def _forward(x, kernel, strides, pads, groups=1):
-    return lax.conv_general_dilated(
-        x, kernel, strides, pads, dimension_numbers=_LAYOUT, feature_group_count=groups
-    )
+    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_LAYOUT, feature_group_count=groups)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -45,10 +45,13 @@ def max_pool(x: jax.Array, *, window: int = 2, stride: int | None = None) -> jax
 def _max_of_slices(x, window, stride):
     batch, height, width, channels = x.shape
     rows, columns = (height - window) // stride * stride + 1, (width - window) // stride * stride + 1
-    best = None
-    for i in range(window):
-        for j in range(window):
-            part = lax.slice(x, (0, i, j, 0), (batch, i + rows, j + columns, channels), (1, stride, stride, 1))
-            # Only a greater value (or NaN) takes over, so that the first of equals keeps the gradient.
-            best = part if best is None else lax.select((part > best) | jnp.isnan(part), part, best)
+    parts = [
+        lax.slice(x, (0, i, j, 0), (batch, i + rows, j + columns, channels), (1, stride, stride, 1))
+        for i in range(window)
+        for j in range(window)
+    ]
+    best = parts[0]
+    for part in parts[1:]:
+        # Only a greater value (or NaN) takes over, so that the first of equals keeps the gradient.
+        best = lax.select((part > best) | jnp.isnan(part), part, best)
     return best
