@@ -42,7 +42,7 @@ def summarise(seconds: Mapping[str, list[float]], peer: str) -> dict[str, dict[s
 def publish(name: str, about: str, peer: str, cases: Mapping[str, Mapping[str, dict[str, Any]]]) -> None:
     """Prints a table for each case and writes `benchmarks/results/<name>.json`."""
     for case, contestants in cases.items():
-        rows = [[c, f"{e['median_seconds']:.3f}", f"{e['ratio_to_peer']:.2f}"] for c, e in contestants.items()]
+        rows = [[c, f"{e['median_seconds']:.4f}", f"{e['ratio_to_peer']:.2f}"] for c, e in contestants.items()]
         report.print_table(f"{about}: {case}", ["contestant", "seconds", "ratio to peer"], rows)
     RESULTS.mkdir(exist_ok=True)
     content = {"benchmark": name, "about": about, "peer": peer, "environment": report.environment(), "cases": cases}

@@ -106,7 +106,7 @@ def test_bias_correction_is_exact_in_float32():
 
 
 def test_bfloat16_average_still_moves():
-    """In bfloat16 itself an average with decay 0.999 would stay at its first value for ever."""
+    """In bfloat16 itself 0.999 s rounds back to s: the average could not fall, and would stop rising half-way."""
     tx = optim.scale_by_rmsprop(0.999)
     state = tx.init(jnp.zeros(1, jnp.bfloat16))
     for _ in range(2000):

@@ -73,7 +73,7 @@ def test_optimizers_report(tmp_path, capsys):
         assert name in shown.out
         assert f"| {name} |" in text
     assert str(folder) in shown.out.replace("\n", "")
-    assert "30" in shown.err  # the progress bar
+    assert "360/360" in shown.err  # the progress bar, over all steps of all runs
     assert matplotlib.image.imread(folder / "curves.png").std() > 0.05
 
 

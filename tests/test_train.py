@@ -50,6 +50,13 @@ def test_init_state():
     assert fresh_state(models.mlp(3)).batch_stats == {}
 
 
+class ListField(nn.Module):
+    widths: list
+
+    def __call__(self, x, *, train):
+        return x
+
+
 class NoTrainFlag(nn.Module):
     def __call__(self, x):
         return x
@@ -64,6 +71,7 @@ class NoTrainFlag(nn.Module):
         ((MODEL, TX, KEY, (6, 5)), r"image_shape must be \(height, width, channels\), got \(6, 5\)"),
         ((MODEL, TX, KEY, (6, 0, 2)), "image_shape must be an integer >= 1, got image_shape=0"),
         ((NoisyNormNet, TX, KEY, (6, 5, 2)), "model must be a flax.linen module, got"),
+        ((ListField([1]), TX, KEY, (6, 5, 2)), "ListField has a field that cannot be hashed .* use tuples for lists"),
         ((NoTrainFlag(), TX, KEY, (6, 5, 2)), "NoTrainFlag.__call__ must take the keyword train"),
         ((MODEL, 0.1, KEY, (6, 5, 2)), r"tx must be an optax gradient transformation, got 0.1; pass optim.sgd\(0.1\)"),
     ],
@@ -243,6 +251,13 @@ def test_an_evaluation_that_is_not_finite_stops_training():
     ) as caught:
         fit(fresh_state(model, tx), 3, model, tx, eval_set=SET)
     assert len(caught.value.history.loss) == 3
+
+
+def test_a_first_loss_that_is_not_finite():
+    poisoned = fresh_state(models.mlp(3), tx=TX)
+    poisoned = poisoned._replace(params=jax.tree.map(lambda p: p * jnp.nan, poisoned.params))
+    with pytest.raises(train.NonFiniteLossError, match="the loss is nan at step 1; there was none before it"):
+        fit(poisoned, 5, models.mlp(3))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def load(
 
     "fashion_mini" (10,000/2,000 images of Fashion-MNIST) ships with the package. The others are read through
     tensorflow-datasets, without TensorFlow: "cifar10", "cifar100", "fashion_mnist", "mnist", "svhn_cropped". Their
-    images are decoded once (a minute for CIFAR-10, with a progress bar); from then on the arrays come memory-mapped
+    images are decoded once (ten seconds for CIFAR-10, with a progress bar); from then on the arrays come memory-mapped
     from a cache that is checked on every load.
 
     Args:

@@ -20,9 +20,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data-dir", help="where to put it (default: $TFDS_DATA_DIR, or ~/tensorflow_datasets)")
     options = parser.parse_args(arguments)
     if importlib.util.find_spec("tensorflow") is None:
-        sys.exit(
-            'prepare: TensorFlow is not installed, and tensorflow-datasets needs it; pip install "jaxdl[prepare]"'
-        )
+        sys.exit('prepare: TensorFlow is not installed, and tensorflow-datasets needs it; pip install "jaxdl[prepare]"')
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(options.name, data_dir=options.data_dir, file_format="array_record")

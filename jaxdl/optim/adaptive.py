@@ -1,8 +1,8 @@
 """Per-parameter step sizes from the history of squared gradients: AdaGrad, RMSProp, Adam.
 
 The three differ between papers and libraries in where epsilon stands and in what the accumulator starts from, so
-both are arguments here. All accumulators are float32 or wider whatever the parameters' dtype: in bfloat16 an average
-with decay 0.999 could not move, since 0.001 of it is lost in rounding. Updates keep the gradients' dtype.
+both are arguments here. All accumulators are float32 or wider whatever the dtype of the parameters: in bfloat16
+0.999 s rounds back to s, so that an average could never fall. Updates keep the dtype of the gradients.
 """
 
 import math
@@ -183,7 +183,7 @@ def scale_by_adam(
       >>> import jax.numpy as jnp
       >>> tx = scale_by_adam()
       >>> update, _ = tx.update(jnp.array([-3.0]), tx.init(jnp.zeros(1)))
-      >>> print(update)
+      >>> print(update.round(5))
       [-1.]
 
     References:

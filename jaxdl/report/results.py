@@ -22,7 +22,7 @@ def environment() -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.orig_argv[1:]),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "commit": _commit(),
         "python": platform.python_version(),
         "versions": {
@@ -75,12 +75,16 @@ def _plain(value: Any) -> Any:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that the package lies in, with "+changes" if files differ from it."""
+    """The commit of the checkout that the package lies in, with "+changes" if other files than results differ."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
         changes = subprocess.run(
-            [*git, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10
+            [*git, "status", "--porcelain", "--", ":/", ":(top,exclude)*/results/*"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         )
     except (OSError, subprocess.SubprocessError):
         return None

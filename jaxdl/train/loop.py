@@ -41,8 +41,9 @@ class NonFiniteLossError(FloatingPointError):
     def __init__(self, where: str, value: float, step: int, history: History):
         self.step, self.history = step, history
         self.last_finite_loss = float(history.loss[-1]) if len(history.loss) else float("nan")
+        before = f"the last finite loss was {history.loss[-1]:.4g}" if len(history.loss) else "there was none before it"
         super().__init__(
-            f"fit: the {where} is {value} at step {step}; the last finite loss was {self.last_finite_loss:.4g}. "
+            f"fit: the {where} is {value} at step {step}; {before}. "
             "Try a smaller learning rate, a warm-up, or optax.clip_by_global_norm(1.0) before the optimizer; "
             "check the inputs for NaN. What was recorded until then is in this exception's .history"
         )

@@ -83,6 +83,13 @@ def check_model_and_tx(function: str, model: nn.Module, tx: optax.GradientTransf
         isinstance(model, nn.Module),
         f"{function}: model must be a flax.linen module, got {model!r}; pass an instance, models.convnet() for example",
     )
+    try:
+        hash(model)
+    except TypeError as error:
+        raise ValueError(
+            f"{function}: {type(model).__name__} has a field that cannot be hashed ({error}), and compiled functions "
+            "are found by their model; use tuples for lists, and nothing that holds arrays"
+        ) from error
     takes_train = "train" in inspect.signature(type(model).__call__).parameters
     require(
         takes_train,

@@ -1,0 +1,73 @@
+"""Gradients of convolution and pooling on their own: jaxdl's layers against Flax's.
+
+    python -m benchmarks.layers
+
+Each is measured alone, and in the body of a `lax.scan` of five steps (per step), where XLA's CPU back end falls to a
+naive path for convolutions that are not in its canonical layout.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from benchmarks.timing import alternate, publish, summarise
+from jaxdl.models import layers
+
+PEER = "flax"
+ROUNDS = 5
+LOOP = 5
+REPEATS = 4  # calls timed together: a single one takes a few milliseconds
+
+
+def gradient(function: Callable) -> Callable:
+    """The gradient of a sum of squares of what a function of some arrays gives."""
+    return jax.grad(lambda arrays: jnp.sum(jnp.square(function(*arrays))))
+
+
+def alone(function: Callable, arrays: tuple) -> Callable[[], None]:
+    """A few calls outside of any loop."""
+    compiled = jax.jit(gradient(function))
+
+    def run():
+        for _ in range(REPEATS):
+            jax.block_until_ready(compiled(arrays))
+
+    return run
+
+
+def in_scan(function: Callable, arrays: tuple) -> Callable[[], None]:
+    """Gradient steps in a scan."""
+
+    def body(arrays, _):
+        return jax.tree.map(lambda a, g: a - 1e-9 * g, arrays, gradient(function)(arrays)), None
+
+    compiled = jax.jit(lambda arrays: jax.lax.scan(body, arrays, length=LOOP)[0])
+    return lambda: jax.block_until_ready(compiled(arrays))
+
+
+def flax_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """flax.linen.Conv with the kernel given."""
+    return nn.Conv(kernel.shape[-1], kernel.shape[:2], use_bias=False).apply({"params": {"kernel": kernel}}, x)
+
+
+def main() -> None:
+    """Measures a convolution and a pooling."""
+    x = jax.random.normal(jax.random.key(0), (128, 14, 14, 16))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 16, 32))
+    wide = jax.random.normal(jax.random.key(2), (128, 28, 28, 32))
+    cases = {}
+    for what, mine, flax, arrays in (
+        ("3x3 convolution, [128, 14, 14, 16] to 32 channels", layers.convolve, flax_conv, (x, kernel)),
+        ("2x2 max pooling, [128, 28, 28, 32]", layers.max_pool, lambda x: nn.max_pool(x, (2, 2), (2, 2)), (wide,)),
+    ):
+        for where, place, calls in (("alone", alone, REPEATS), ("in a scan", in_scan, LOOP)):
+            seconds = alternate({PEER: place(flax, arrays), "jaxdl": place(mine, arrays)}, ROUNDS)
+            per_call = {name: [second / calls for second in times] for name, times in seconds.items()}
+            cases[f"{what}, {where}"] = summarise(per_call, PEER)
+    publish("layers", "Forward and gradient", PEER, cases)
+
+
+if __name__ == "__main__":
+    main()
