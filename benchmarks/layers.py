@@ -47,7 +47,7 @@ def in_scan(function: Callable, arrays: tuple) -> Callable[[], None]:
     return lambda: jax.block_until_ready(compiled(arrays))
 
 
-def flax_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def flax_conv(x: jax.Array, kernel: jax.Array):
     """flax.linen.Conv with the kernel given."""
     return nn.Conv(kernel.shape[-1], kernel.shape[:2], use_bias=False).apply({"params": {"kernel": kernel}}, x)
 

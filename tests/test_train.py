@@ -71,7 +71,7 @@ class NoTrainFlag(nn.Module):
         ((MODEL, TX, KEY, (6, 5)), r"image_shape must be \(height, width, channels\), got \(6, 5\)"),
         ((MODEL, TX, KEY, (6, 0, 2)), "image_shape must be an integer >= 1, got image_shape=0"),
         ((NoisyNormNet, TX, KEY, (6, 5, 2)), "model must be a flax.linen module, got"),
-        ((ListField([1]), TX, KEY, (6, 5, 2)), "ListField has a field that cannot be hashed .* use tuples for lists"),
+        ((ListField([1]), TX, KEY, (6, 5, 2)), "ListField has a field that cannot be hashed, .*; use tuples for lists"),
         ((NoTrainFlag(), TX, KEY, (6, 5, 2)), "NoTrainFlag.__call__ must take the keyword train"),
         ((MODEL, 0.1, KEY, (6, 5, 2)), r"tx must be an optax gradient transformation, got 0.1; pass optim.sgd\(0.1\)"),
     ],

@@ -76,19 +76,16 @@ def _plain(value: Any) -> Any:
 
 def _commit() -> str | None:
     """The commit of the checkout that the package lies in, with "+changes" if other files than results differ."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
     try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
-        changes = subprocess.run(
-            [*git, "status", "--porcelain", "--", ":/", ":(top,exclude)*/results/*"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
+        changes = git("status", "--porcelain", "--", ":/", ":(top,exclude)*/results/*")
+        return git("rev-parse", "HEAD") + ("+changes" if changes else "")
     except (OSError, subprocess.SubprocessError):
         return None
-    return commit.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
 
 
 def _processor() -> str:

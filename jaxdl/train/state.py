@@ -87,8 +87,8 @@ def check_model_and_tx(function: str, model: nn.Module, tx: optax.GradientTransf
         hash(model)
     except TypeError as error:
         raise ValueError(
-            f"{function}: {type(model).__name__} has a field that cannot be hashed ({error}), and compiled functions "
-            "are found by their model; use tuples for lists, and nothing that holds arrays"
+            f"{function}: {type(model).__name__} has a field that cannot be hashed, and compiled functions are "
+            "found by their model; use tuples for lists"
         ) from error
     takes_train = "train" in inspect.signature(type(model).__call__).parameters
     require(
