@@ -95,6 +95,7 @@ class Settings:
 
 VARIANTS = {
     "default": Settings(),
+    "cifar10": Settings(data="cifar10", steps=1950, eval_every=195, target_loss=1.0),  # 5 epochs; rates as by default
     "smoke": Settings(seeds=2, steps=12, eval_every=6, batch_size=32, train_size=256),
 }
 

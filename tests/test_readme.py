@@ -1,5 +1,6 @@
 """What the README says to do works, and CI does the same."""
 
+import json
 import re
 import subprocess
 import sys
@@ -44,3 +45,11 @@ def test_committed_results_say_where_they_come_from(path):
     text = path.read_text()
     for part in ('"environment"', '"date"', '"command"', '"commit"', '"versions"', '"processor"'):
         assert part in text
+
+
+def test_results_table_is_that_of_the_committed_results():
+    text = (ROOT / "experiments/README.md").read_text()
+    for path in ROOT.glob("experiments/results/optimizers*.json"):
+        for entry in json.loads(path.read_text())["summary"]:
+            error = f"{entry['test_error_percent']:.2f} ± {entry['test_error_std']:.2f}"
+            assert error in text, (path, entry["optimizer"])

@@ -14,7 +14,7 @@ def max_pool(x: jax.Array, *, window: int = 2, stride: int | None = None) -> jax
     equal maxima in row order, as in torch and `flax.linen.max_pool`; a NaN in a window is its maximum.
 
     On the CPU the maximum is taken over strided slices: XLA's own gradient (select-and-scatter) is 10 times slower
-    there. Elsewhere it is `lax.reduce_window`.
+    there (`benchmarks/layers.py`). Elsewhere it is `lax.reduce_window`.
 
     Args:
       x: [batch, height, width, channels], floating point.
