@@ -45,7 +45,7 @@ def plot_curves(path: Path, title: str, panels: Sequence[Panel]) -> None:
         axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
         if panel.log_y:
             axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(*panel.y_limits)
