@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -37,6 +38,73 @@ def test_equals_optax(x64, nesterov):
     for g in map(jnp.asarray, grads):
         (u, a), (v, b) = mine.update(g, a), theirs.update(g, b)
         np.testing.assert_allclose(u, v, rtol=1e-13, atol=1e-14)
+
+
+def wavy(x):
+    """A non-convex function."""
+    return jnp.sum(jnp.sin(3 * x) + 0.5 * x**2 * jnp.arange(1, 4)) + jnp.prod(jnp.cos(x))
+
+
+def test_rate_inside_the_velocity(x64):
+    """Lecture notes' v <- mu v + eta g: the same points while the rate is constant; when the rate is multiplied by c,
+    the old velocity is worth c times as much with the rate outside, and what it was with the rate inside."""
+    grads = np.random.default_rng(0).normal(size=(40, 3))
+    rate = lambda step: jnp.where(step < 20, 0.1, 0.01)  # noqa: E731
+    inside = optax.chain(optax.scale_by_learning_rate(rate), optim.scale_by_momentum(0.9))
+    outside = optim.momentum(rate)
+    a, b = inside.init(jnp.zeros(3)), outside.init(jnp.zeros(3))
+    moves = []
+    for g in map(jnp.asarray, grads):
+        (u, a), (w, b) = inside.update(g, a), outside.update(g, b)
+        moves.append((u, w))
+    moves = np.array(moves)
+    velocity = velocities(grads, 0.9, 0, False)
+    np.testing.assert_allclose(moves[:20, 0], moves[:20, 1], rtol=1e-12)
+    np.testing.assert_allclose(moves[20, 1], -0.01 * (0.9 * velocity[19] + grads[20]), rtol=1e-12)
+    np.testing.assert_allclose(moves[20, 0], -(0.1 * 0.9 * velocity[19] + 0.01 * grads[20]), rtol=1e-12)
+
+
+def test_lookahead_visits_the_points_of_the_reformulation(x64):
+    """theta' = theta - mu v, to rounding, on a non-convex function."""
+    lookahead = optax.chain(optax.scale_by_learning_rate(0.02), optim.scale_by_nesterov_lookahead(0.9))
+    reformulated = optim.nesterov(0.02, decay=0.9)
+    params = other = jnp.array([1.0, -2.0, 0.5])
+    state, other_state = lookahead.init(params), reformulated.init(other)
+    gap = 0.0
+    for _ in range(100):
+        point = optim.lookahead_params(params, state)
+        np.testing.assert_allclose(point, other, rtol=1e-11)
+        updates, state = lookahead.update(jax.grad(wavy)(point), state, params)
+        params = optax.apply_updates(params, updates)
+        updates, other_state = reformulated.update(jax.grad(wavy)(other), other_state, other)
+        other = optax.apply_updates(other, updates)
+        gap = max(gap, float(jnp.abs(params - other).max()))
+    assert gap > 0.01  # the parameters themselves are others
+
+
+def test_lookahead_equals_the_equation(x64):
+    """With a rate that changes, against v <- mu v + eta grad(theta - mu v), theta <- theta - v in NumPy."""
+    rates = [0.02] * 30 + [0.002] * 30
+    tx = optax.chain(
+        optax.scale_by_learning_rate(lambda step: jnp.where(step < 30, 0.02, 0.002)),
+        optim.scale_by_nesterov_lookahead(0.9),
+    )
+    params = jnp.array([1.0, -2.0, 0.5])
+    state, theta, v = tx.init(params), np.asarray(params), np.zeros(3)
+    for eta in rates:
+        v = 0.9 * v + eta * np.asarray(jax.grad(wavy)(jnp.asarray(theta - 0.9 * v)))
+        theta = theta - v
+        updates, state = tx.update(jax.grad(wavy)(optim.lookahead_params(params, state)), state, params)
+        params = optax.apply_updates(params, updates)
+        np.testing.assert_allclose(params, theta, rtol=1e-11)
+
+
+def test_lookahead_params_of_other_chains():
+    params = jnp.ones(3)
+    assert optim.lookahead_params(params, optim.adam(0.1).init(params)) is params
+    two = optax.chain(optim.scale_by_nesterov_lookahead(0.9), optim.scale_by_nesterov_lookahead(0.9))
+    with pytest.raises(ValueError, match=r"must hold one scale_by_nesterov_lookahead over all parameters, got 2"):
+        optim.lookahead_params(params, two.init(params))
 
 
 def test_converges_to_the_geometric_sum(x64):

@@ -8,7 +8,17 @@ import pytest
 
 from jaxdl import optim
 
-CHAINS = [optim.sgd, optim.momentum, optim.nesterov, optim.adagrad, optim.rmsprop, optim.adam]
+CHAINS = [
+    optim.sgd,
+    optim.momentum,
+    optim.nesterov,
+    optim.adagrad,
+    optim.rmsprop,
+    optim.adam,
+    optim.adamw,
+    optim.sgdw,
+    optim.alexnet_sgd,
+]
 
 
 def descend(tx, steps=30):
@@ -43,6 +53,7 @@ def schedule(step):
         ),
         (optim.rmsprop(schedule, decay=0.9, eps_in_sqrt=True), optax.rmsprop(schedule, decay=0.9, eps=1e-8)),
         (optim.adam(schedule), optax.adam(schedule)),
+        (optim.adamw(schedule, weight_decay=0.1), optax.adamw(schedule, weight_decay=0.1)),
         (optim.adam(0.01, weight_decay=0.1), optax.chain(optax.add_decayed_weights(0.1), optax.adam(0.01))),
     ],
 )
@@ -63,6 +74,42 @@ def test_chains_visit_the_same_points(x64, mine, theirs):
 def test_bad_values(chain, kwargs, message):
     with pytest.raises(ValueError, match=f"^{chain.__name__}: {message}"):
         chain(**kwargs)
+
+
+def test_sgdw_equals_the_papers_recurrence(x64):
+    """Algorithm 1 of Loshchilov and Hutter with the schedule multiplier as the rate, in NumPy."""
+    gradient = lambda x: 3 * np.cos(3 * x) + 2 * x * np.arange(1, 4)  # noqa: E731
+    x, m, expected = np.array([1.0, -2.0, 0.5]), np.zeros(3), []
+    for step in range(30):
+        m = 0.8 * m + gradient(x)
+        x = x - schedule(step) * m - schedule(step) * 0.05 * x
+        expected.append(x)
+    np.testing.assert_allclose(descend(optim.sgdw(schedule, momentum=0.8, weight_decay=0.05)), expected, rtol=1e-11)
+
+
+def test_alexnet_sgd_equals_the_papers_recurrence(x64):
+    """v <- 0.9 v - 0.0005 eps w - eps g; w <- w + v, with a rate that is divided by 10 on the way."""
+    gradient = lambda x: 3 * np.cos(3 * x) + 2 * x * np.arange(1, 4)  # noqa: E731
+    w, v, expected = np.array([1.0, -2.0, 0.5]), np.zeros(3), []
+    for step in range(30):
+        eps = 0.01 if step < 15 else 0.001
+        v = 0.9 * v - 0.0005 * eps * w - eps * gradient(w)
+        w = w + v
+        expected.append(w)
+    rule = optim.alexnet_sgd(optim.step_decay(0.01, (15,)))
+    np.testing.assert_allclose(descend(rule), expected, rtol=1e-11)
+    outside = descend(optim.momentum(optim.step_decay(0.01, (15,)), weight_decay=0.0005))
+    np.testing.assert_allclose(outside[:15], expected[:15], rtol=1e-11)
+    assert not np.allclose(outside[15], expected[15], rtol=1e-3)
+
+
+def test_masked_decay_of_the_w_chains():
+    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    for chain in (optim.adamw, optim.sgdw):
+        tx = chain(1.0, weight_decay=0.25, mask=optim.no_bias_no_norm)
+        updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+        np.testing.assert_array_equal(updates["kernel"], -0.25)
+        np.testing.assert_array_equal(updates["bias"], 0)
 
 
 def test_sgd_needs_momentum_to_look_ahead():
@@ -91,4 +138,4 @@ def test_every_chain_is_here():
         for _, f in inspect.getmembers(optim, inspect.isfunction)
         if "learning_rate" in inspect.signature(f).parameters
     }
-    assert made == set(CHAINS)
+    assert made == {*CHAINS, optim.newton}

@@ -10,6 +10,7 @@ import pytest
 from helpers import NoisyNormNet, random_dataset
 
 from jaxdl import data, models, optim, train
+from jaxdl.tree import find_states
 
 KEY = jax.random.key(0)
 SET = random_dataset(50)
@@ -43,7 +44,8 @@ def test_init_state():
     assert int(state.step) == 0
     assert set(state.params) == {"Dense_0", "Dense_1", "BatchNorm_0"}
     assert set(state.batch_stats) == {"BatchNorm_0"}
-    chex.assert_trees_all_equal_shapes(state.opt_state[0].velocity, state.params)
+    (momentum,) = find_states(state.opt_state, optim.MomentumState)
+    chex.assert_trees_all_equal_shapes(momentum.velocity, state.params)
     chex.assert_trees_all_equal(numbers(fresh_state()), numbers(state))
     other = fresh_state(key=jax.random.key(1))
     assert not np.allclose(other.params["Dense_0"]["kernel"], state.params["Dense_0"]["kernel"])
@@ -336,3 +338,15 @@ def test_scans_of_any_length_share_two_compilations(monkeypatch):
     fit(fresh_state(tx=tx), 40, tx=tx, scan=True, eval_set=SET, eval_every=7)
     _, many = loop._compiled(MODEL, tx, train.cross_entropy, SET.standardize)
     assert many._cache_size() == 2
+
+
+def test_lookahead_in_a_chain_is_seen_by_the_step():
+    """True Nesterov in training: the points at which gradients are taken are those of the reformulated rule."""
+    lookahead = optax.chain(optax.scale_by_learning_rate(0.05), optim.scale_by_nesterov_lookahead(0.9))
+    model = models.mlp(3, widths=(8,))
+    (ahead, seen), (plain, expected) = (
+        fit(fresh_state(model, tx), 12, model, tx) for tx in (lookahead, optim.nesterov(0.05))
+    )
+    np.testing.assert_allclose(seen.loss, expected.loss, rtol=1e-4)
+    points = optim.lookahead_params(ahead.params, ahead.opt_state)
+    chex.assert_trees_all_close(points, plain.params, rtol=1e-3, atol=1e-5)

@@ -1,7 +1,8 @@
 """Update rules under their exact names, as optax gradient transformations.
 
 The `scale_by_*` links turn gradients into a direction of ascent; a chain ends with a learning rate, which turns it
-round. `sgd`, `momentum`, `nesterov`, `adagrad`, `rmsprop` and `adam` are complete chains.
+round. `sgd`, `momentum`, `nesterov`, `adagrad`, `rmsprop`, `adam`, `adamw`, `sgdw`, `alexnet_sgd`, `newton` and `lbfgs`
+are complete. Schedules are functions from the number of updates made so far to a rate.
 """
 
 from jaxdl.optim.adaptive import (
@@ -12,24 +13,73 @@ from jaxdl.optim.adaptive import (
     scale_by_adam,
     scale_by_rmsprop,
 )
-from jaxdl.optim.decay import add_l2
-from jaxdl.optim.momentum import MomentumState, scale_by_momentum
-from jaxdl.optim.recipes import adagrad, adam, momentum, nesterov, rmsprop, sgd
+from jaxdl.optim.decay import add_elastic_net, add_l1, add_l2, decoupled_weight_decay
+from jaxdl.optim.momentum import (
+    LookaheadState,
+    MomentumState,
+    lookahead_params,
+    scale_by_momentum,
+    scale_by_nesterov_lookahead,
+)
+from jaxdl.optim.plateau import PlateauState, observe, reduce_on_plateau
+from jaxdl.optim.recipes import adagrad, adam, adamw, alexnet_sgd, momentum, nesterov, rmsprop, sgd, sgdw
+from jaxdl.optim.schedules import (
+    cosine_cycles,
+    cosine_decay,
+    epochs_to_steps,
+    exponential_decay,
+    inverse_time_decay,
+    join,
+    one_cycle,
+    step_decay,
+    swa_schedule,
+    warmup,
+    warmup_cosine,
+)
+from jaxdl.optim.second_order import lbfgs, newton
+from jaxdl.tree import mask_by_path, no_bias_no_norm
 
 __all__ = [
     "AdagradState",
     "AdamState",
+    "LookaheadState",
     "MomentumState",
+    "PlateauState",
     "RMSPropState",
     "adagrad",
     "adam",
+    "adamw",
+    "add_elastic_net",
+    "add_l1",
     "add_l2",
+    "alexnet_sgd",
+    "cosine_cycles",
+    "cosine_decay",
+    "decoupled_weight_decay",
+    "epochs_to_steps",
+    "exponential_decay",
+    "inverse_time_decay",
+    "join",
+    "lbfgs",
+    "lookahead_params",
+    "mask_by_path",
     "momentum",
     "nesterov",
+    "newton",
+    "no_bias_no_norm",
+    "observe",
+    "one_cycle",
+    "reduce_on_plateau",
     "rmsprop",
     "scale_by_adagrad",
     "scale_by_adam",
     "scale_by_momentum",
+    "scale_by_nesterov_lookahead",
     "scale_by_rmsprop",
     "sgd",
+    "sgdw",
+    "step_decay",
+    "swa_schedule",
+    "warmup",
+    "warmup_cosine",
 ]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 
 from jaxdl.arguments import check_real
 from jaxdl.typing import Params, Scalar
@@ -70,11 +71,11 @@ def scale_by_adagrad(
     check_real("scale_by_adagrad", "eps", eps, at_least=0)
 
     def init(params: Params) -> AdagradState:
-        return AdagradState(jax.tree.map(lambda p: jnp.full_like(_accumulator(p), initial_accumulator), params))
+        return AdagradState(jax.tree.map(lambda p: jnp.full_like(_second_accumulator(p), initial_accumulator), params))
 
     def update(updates, state, params=None):
         del params
-        total = jax.tree.map(lambda g, s: s + jnp.square(g.astype(s.dtype)), updates, state.sum_of_squares)
+        total = jax.tree.map(lambda g, s: s + _squared(g, s.dtype), updates, state.sum_of_squares)
         updates = jax.tree.map(lambda g, s: _divide(g, g, s, eps, eps_in_sqrt), updates, total)
         return updates, AdagradState(total)
 
@@ -128,22 +129,20 @@ def scale_by_rmsprop(
     check_real("scale_by_rmsprop", "eps", eps, at_least=0)
 
     def init(params: Params) -> RMSPropState:
-        zeros = jax.tree.map(_accumulator, params)
-        first = jax.tree.map(_accumulator, params) if centered else None
-        return RMSPropState(jnp.zeros([], jnp.int32), zeros, first)
+        second = jax.tree.map(_second_accumulator, params)
+        first = jax.tree.map(_first_accumulator, params) if centered else None
+        return RMSPropState(jnp.zeros([], jnp.int32), second, first)
 
     def update(updates, state, params=None):
         del params
         count = jnp.asarray(optax.safe_increment(state.count))
         remaining = _bias_correction(decay, count) if bias_correction else 1.0
-        second = jax.tree.map(lambda g, s: _average(decay, s, jnp.square(g.astype(s.dtype))), updates, state[1])
+        second = jax.tree.map(lambda g, s: _average(decay, s, _squared(g, s.dtype)), updates, state[1])
         first = None
         spread = jax.tree.map(lambda s: (s / remaining).astype(s.dtype), second)
         if centered:
             first = jax.tree.map(lambda g, m: _average(decay, m, g.astype(m.dtype)), updates, state.first_moment)
-            spread = jax.tree.map(
-                lambda s, m: jnp.maximum(s - jnp.square((m / remaining).astype(s.dtype)), 0.0), spread, first
-            )
+            spread = jax.tree.map(lambda s, m: jnp.maximum(s - _squared(m / remaining, s.dtype), 0.0), spread, first)
         updates = jax.tree.map(lambda g, s: _divide(g, g, s, eps, eps_in_sqrt), updates, spread)
         return updates, RMSPropState(count, second, first)
 
@@ -194,14 +193,14 @@ def scale_by_adam(
     check_real("scale_by_adam", "eps", eps, at_least=0)
 
     def init(params: Params) -> AdamState:
-        first, second = jax.tree.map(_accumulator, params), jax.tree.map(_accumulator, params)
+        first, second = (jax.tree.map(zeros, params) for zeros in (_first_accumulator, _second_accumulator))
         return AdamState(jnp.zeros([], jnp.int32), first, second)
 
     def update(updates, state, params=None):
         del params
         count = jnp.asarray(optax.safe_increment(state.count))
         first = jax.tree.map(lambda g, m: _average(b1, m, g.astype(m.dtype)), updates, state.first_moment)
-        second = jax.tree.map(lambda g, s: _average(b2, s, jnp.square(g.astype(s.dtype))), updates, state.second_moment)
+        second = jax.tree.map(lambda g, s: _average(b2, s, _squared(g, s.dtype)), updates, state.second_moment)
         c1 = _bias_correction(b1, count) if bias_correction else 1.0
         c2 = _bias_correction(b2, count) if bias_correction else 1.0
         updates = jax.tree.map(lambda g, m, s: _divide(g, m / c1, s / c2, eps, eps_in_sqrt), updates, first, second)
@@ -210,9 +209,21 @@ def scale_by_adam(
     return optax.GradientTransformation(init, update)
 
 
-def _accumulator(param: jax.Array) -> jax.Array:
-    """Zeros like `param`, in float32 or wider."""
+def _first_accumulator(param: jax.Array) -> jax.Array:
+    """Zeros like `param`, in float32 or wider (complex for complex parameters)."""
     return jnp.zeros_like(param, dtype=jnp.promote_types(param.dtype, jnp.float32))
+
+
+def _second_accumulator(param: jax.Array) -> jax.Array:
+    """Zeros like `param`, in float32 or wider, and real."""
+    return jnp.zeros_like(param, dtype=jnp.promote_types(jnp.finfo(param.dtype).dtype, jnp.float32))
+
+
+def _squared(value: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """|value|^2."""
+    if jnp.iscomplexobj(value):
+        return (jnp.square(value.real) + jnp.square(value.imag)).astype(dtype)
+    return jnp.square(value.astype(dtype))
 
 
 def _average(decay: Scalar, average: jax.Array, value: jax.Array) -> jax.Array:

@@ -1,6 +1,6 @@
-"""Momentum: a decaying sum of gradients."""
+"""Momentum: a decaying sum of gradients, plain, reformulated after Nesterov, and looking ahead."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ import optax
 from jax.typing import DTypeLike
 
 from jaxdl.arguments import check_real, require
+from jaxdl.tree import find_states
 from jaxdl.typing import Params, Scalar
 
 
@@ -35,6 +36,14 @@ def scale_by_momentum(
     with :math:`\mu` the decay and :math:`\tau` the dampening. This is `torch.optim.SGD`'s rule: the learning rate
     stays outside the velocity, and the first gradient is not dampened. With `nesterov=True` it is Sutskever's
     reformulation, in which the parameters kept are the look-ahead ones.
+
+    The form of lecture notes and of AlexNet, with the rate inside the velocity,
+
+    .. math:: v_t = \mu v_{t-1} + \eta_t g_t, \qquad \theta_t = \theta_{t-1} - v_t
+
+    is the same link placed after the learning rate: `optax.chain(optax.scale_by_learning_rate(rate),
+    scale_by_momentum(decay))`. For a constant rate the two take the same steps. When the rate changes by a factor c,
+    the velocity here is worth c times as much from the next step on; there it keeps the size it was built up with.
 
     Args:
       decay: :math:`\mu`, in [0, 1).
@@ -87,3 +96,87 @@ def scale_by_momentum(
         return updates, MomentumState(jnp.asarray(optax.safe_increment(state.count)), velocity)
 
     return optax.GradientTransformation(init, update)
+
+
+class LookaheadState(NamedTuple):
+    """State of `scale_by_nesterov_lookahead`."""
+
+    decay: jax.Array  # scalar: the link's decay, for `lookahead_params`
+    velocity: Params  # like the parameters: the updates' decaying sum, with their learning rate and sign
+
+
+def scale_by_nesterov_lookahead(decay: Scalar) -> optax.GradientTransformation:
+    r"""Nesterov's momentum as he wrote it: the gradient is taken at the point that momentum is about to reach.
+
+    .. math::
+
+        v_t = \mu v_{t-1} + \eta_t \nabla L(\theta_{t-1} - \mu v_{t-1}), \qquad \theta_t = \theta_{t-1} - v_t
+
+    It stands after the learning rate, as the last link: the rate is inside the velocity, and what it passes on is
+    :math:`-v_t`. The gradient must be taken at `lookahead_params(params, opt_state)`; `train.make_step` does so by
+    itself. For a constant rate the points it is taken at, :math:`\theta' = \theta - \mu v`, are those that
+    `scale_by_momentum(decay, nesterov=True)` visits, which keeps them as its parameters.
+
+    Args:
+      decay: :math:`\mu`, in [0, 1).
+
+    Returns:
+      A gradient transformation with state `LookaheadState`.
+
+    Raises:
+      ValueError: `decay` is out of its range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> tx = optax.chain(optax.scale_by_learning_rate(0.5), scale_by_nesterov_lookahead(0.5))
+      >>> params = jnp.array([1.0])
+      >>> state = tx.init(params)
+      >>> for _ in range(2):
+      ...     point = lookahead_params(params, state)
+      ...     updates, state = tx.update(point, state, params)  # the gradient of x^2 / 2 is x
+      ...     params = optax.apply_updates(params, updates)
+      ...     print(point, params)
+      [1.] [0.5]
+      [0.25] [0.125]
+
+    References:
+      Nesterov, `A method for solving the convex programming problem with convergence rate O(1/k^2)`, 1983;
+      Sutskever et al., `On the importance of initialization and momentum in deep learning`, 2013, eq. 3-4
+    """
+    check_real("scale_by_nesterov_lookahead", "decay", decay, at_least=0, below=1)
+
+    def init(params: Params) -> LookaheadState:
+        return LookaheadState(jnp.asarray(decay, jnp.result_type(float)), jax.tree.map(jnp.zeros_like, params))
+
+    def update(updates, state, params=None):
+        del params
+        velocity = jax.tree.map(lambda u, v: (decay * v + u).astype(v.dtype), updates, state.velocity)
+        updates = jax.tree.map(lambda u, v: v.astype(u.dtype), updates, velocity)
+        return updates, LookaheadState(jnp.asarray(decay, state.decay.dtype), velocity)
+
+    return optax.GradientTransformation(init, update)
+
+
+def lookahead_params(params: Params, opt_state: Any) -> Params:
+    """Where the gradient is to be taken: ahead by `scale_by_nesterov_lookahead`'s next move, if it is in the chain.
+
+    Args:
+      params: the parameters.
+      opt_state: the state of a chain; without a look-ahead in it, `params` are handed back.
+
+    Returns:
+      A tree like `params`.
+
+    Raises:
+      ValueError: there are two look-aheads in the chain, or one that is masked or not like the parameters.
+    """
+    found = find_states(opt_state, LookaheadState)
+    if not found:
+        return params
+    require(
+        len(found) == 1 and jax.tree.structure(found[0].velocity) == jax.tree.structure(params),
+        "lookahead_params: the chain must hold one scale_by_nesterov_lookahead over all parameters, "
+        f"got {len(found)}; use scale_by_momentum(decay, nesterov=True) for parts of them",
+    )
+    state = found[0]
+    return jax.tree.map(lambda p, v: (p + state.decay * v).astype(p.dtype), params, state.velocity)

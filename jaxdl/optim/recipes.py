@@ -1,8 +1,8 @@
 """Complete optimizers: chains that end with a learning rate, ready for `optax.apply_updates`.
 
 In all of them `learning_rate` is a number of at least 0 or a schedule (number of updates made so far -> rate),
-`weight_decay` is a coupled L2 penalty (see `add_l2`), and every number can be injected with
-`optax.inject_hyperparams`, changed and read back without recompiling.
+`weight_decay` is a coupled L2 penalty (see `add_l2`) except in the names that end in w, and every number can be
+injected with `optax.inject_hyperparams`, changed and read back without recompiling.
 """
 
 import jax
@@ -10,7 +10,7 @@ import optax
 
 from jaxdl.arguments import check_real
 from jaxdl.optim.adaptive import scale_by_adagrad, scale_by_adam, scale_by_rmsprop
-from jaxdl.optim.decay import add_l2
+from jaxdl.optim.decay import Mask, add_l2, decoupled_weight_decay
 from jaxdl.optim.momentum import scale_by_momentum
 from jaxdl.typing import Scalar, ScalarOrSchedule
 
@@ -36,8 +36,8 @@ def sgd(
     moving = isinstance(momentum, jax.Array) or momentum > 0
     if not moving and nesterov:
         raise ValueError(f"sgd: nesterov=True needs momentum > 0, got momentum={momentum!r}; pass momentum=0.9")
-    links = [scale_by_momentum(momentum, nesterov=nesterov, dampening=dampening)] if moving else []
-    return _chain("sgd", learning_rate, weight_decay, *links)
+    velocity = scale_by_momentum(momentum, nesterov=nesterov, dampening=dampening) if moving else optax.identity()
+    return _chain("sgd", learning_rate, weight_decay, velocity)
 
 
 def momentum(
@@ -75,11 +75,18 @@ def rmsprop(
     eps_in_sqrt: bool = False,
     centered: bool = False,
     bias_correction: bool = False,
+    momentum: Scalar = 0.0,
     weight_decay: Scalar = 0.0,
 ) -> optax.GradientTransformation:
-    """RMSProp (Tieleman and Hinton 2012); the defaults are `torch.optim.RMSprop`'s. See `scale_by_rmsprop`."""
+    """RMSProp (Tieleman and Hinton 2012); the defaults are `torch.optim.RMSprop`'s. See `scale_by_rmsprop`.
+
+    With `momentum` the scaled gradients go through `scale_by_momentum` before the learning rate, as in torch.
+    """
+    check_real("rmsprop", "momentum", momentum, at_least=0, below=1)
+    moving = isinstance(momentum, jax.Array) or momentum > 0
     link = scale_by_rmsprop(decay, eps=eps, eps_in_sqrt=eps_in_sqrt, centered=centered, bias_correction=bias_correction)
-    return _chain("rmsprop", learning_rate, weight_decay, link)
+    velocity = scale_by_momentum(momentum) if moving else optax.identity()
+    return _chain("rmsprop", learning_rate, weight_decay, link, velocity)
 
 
 def adam(
@@ -97,13 +104,72 @@ def adam(
     return _chain("adam", learning_rate, weight_decay, link)
 
 
+def adamw(
+    learning_rate: ScalarOrSchedule,
+    *,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    eps_in_sqrt: bool = False,
+    bias_correction: bool = True,
+    weight_decay: Scalar = 0.01,
+    mask: Mask = None,
+) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019); `torch.optim.AdamW`.
+
+    `mask` says where to decay (`no_bias_no_norm` for example); everywhere by default. See `decoupled_weight_decay`.
+    """
+    link = scale_by_adam(b1, b2, eps=eps, eps_in_sqrt=eps_in_sqrt, bias_correction=bias_correction)
+    check_real("adamw", "weight_decay", weight_decay, at_least=0)
+    return _chain("adamw", learning_rate, 0.0, link, decoupled_weight_decay(weight_decay, mask))
+
+
+def sgdw(
+    learning_rate: ScalarOrSchedule,
+    *,
+    momentum: Scalar = 0.9,
+    nesterov: bool = False,
+    dampening: Scalar = 0.0,
+    weight_decay: Scalar = 0.01,
+    mask: Mask = None,
+) -> optax.GradientTransformation:
+    """SGD with momentum and decoupled weight decay (Loshchilov and Hutter 2019, Algorithm 1).
+
+    `mask` says where to decay; everywhere by default. See `decoupled_weight_decay`.
+    """
+    link = scale_by_momentum(momentum, nesterov=nesterov, dampening=dampening)
+    check_real("sgdw", "weight_decay", weight_decay, at_least=0)
+    return _chain("sgdw", learning_rate, 0.0, link, decoupled_weight_decay(weight_decay, mask))
+
+
+def alexnet_sgd(
+    learning_rate: ScalarOrSchedule = 0.01, *, momentum: Scalar = 0.9, weight_decay: Scalar = 0.0005
+) -> optax.GradientTransformation:
+    r"""AlexNet's rule, with the rate and the decay inside the velocity.
+
+    .. math:: v_t = 0.9 v_{t-1} - 0.0005 \, \eta_t \theta_{t-1} - \eta_t g_t, \qquad
+        \theta_t = \theta_{t-1} + v_t
+
+    Unlike `momentum(rate, weight_decay=0.0005)`, it keeps the velocity's size when the rate is divided by 10.
+
+    Reference: Krizhevsky et al., `ImageNet classification with deep convolutional neural networks`, 2012, sec. 5
+    """
+    _check_rate("alexnet_sgd", learning_rate)
+    check_real("alexnet_sgd", "weight_decay", weight_decay, at_least=0)
+    return optax.chain(add_l2(weight_decay), optax.scale_by_learning_rate(learning_rate), scale_by_momentum(momentum))
+
+
 def _chain(
     name: str, learning_rate: ScalarOrSchedule, weight_decay: Scalar, *links: optax.GradientTransformation
 ) -> optax.GradientTransformation:
     """L2 penalty (if any), the links, the learning rate with its sign."""
-    if not callable(learning_rate):
-        check_real(name, "learning_rate", learning_rate, at_least=0, remedy="pass a rate >= 0 or a schedule")
+    _check_rate(name, learning_rate)
     check_real(name, "weight_decay", weight_decay, at_least=0)
     decayed = isinstance(weight_decay, jax.Array) or weight_decay > 0
-    penalty = [add_l2(weight_decay)] if decayed else []
-    return optax.chain(*penalty, *links, optax.scale_by_learning_rate(learning_rate))
+    penalty = add_l2(weight_decay) if decayed else optax.identity()  # the state has one structure either way
+    return optax.chain(penalty, *links, optax.scale_by_learning_rate(learning_rate))
+
+
+def _check_rate(name: str, learning_rate: ScalarOrSchedule) -> None:
+    if not callable(learning_rate):
+        check_real(name, "learning_rate", learning_rate, at_least=0, remedy="pass a rate >= 0 or a schedule")

@@ -1,7 +1,7 @@
 """Plots."""
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ class Panel:
       dashed: names of the curves to draw dashed.
       log_y: whether the y axis is logarithmic.
       y_limits: (lowest, highest) shown; by default what the curves need.
+      own_legend: whether the panel has a legend of its own, not one with all others.
     """
 
     title: str
@@ -26,6 +27,52 @@ class Panel:
     dashed: Collection[str] = ()
     log_y: bool = False
     y_limits: tuple[float | None, float | None] = (None, None)
+    own_legend: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Landscape:
+    """A function of two variables and paths through it.
+
+    Attributes:
+      title: words.
+      function: from x and y, arrays of one shape, to heights.
+      x_limits, y_limits: what is shown.
+      paths: for each name in the legend, the points visited [steps, 2].
+      minima: points to mark, [n, 2].
+    """
+
+    title: str
+    function: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    x_limits: tuple[float, float]
+    y_limits: tuple[float, float]
+    paths: Mapping[str, np.ndarray]
+    minima: np.ndarray
+
+
+def plot_landscapes(path: Path, title: str, landscapes: Sequence[Landscape]) -> None:
+    """Draws landscapes in two columns to a PNG: contours, each path from its black dot on, minima as stars."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(landscapes) // 2)
+    figure = Figure(figsize=(11, 4.2 * rows), layout="constrained", dpi=130)
+    figure.suptitle(title, fontsize=11)
+    grid = figure.subplots(rows, 2, squeeze=False).ravel()
+    for axes, landscape in zip(grid, landscapes, strict=False):
+        x, y = np.meshgrid(np.linspace(*landscape.x_limits, 200), np.linspace(*landscape.y_limits, 200))
+        heights = landscape.function(x, y)
+        levels = heights.min() + (heights.max() - heights.min()) * np.geomspace(1e-4, 1, 16)
+        axes.contour(x, y, heights, levels, colors="0.8", linewidths=0.7)
+        for name, points in landscape.paths.items():
+            axes.plot(*points.T, label=name, linewidth=1.3, marker=".", markersize=2.5)
+        axes.plot(*next(iter(landscape.paths.values()))[0], "ko", markersize=5)
+        axes.plot(*np.asarray(landscape.minima).T, "k*", markersize=10)
+        axes.set(title=landscape.title, xlabel="x", ylabel="y", xlim=landscape.x_limits, ylim=landscape.y_limits)
+    for axes in grid[len(landscapes) :]:
+        axes.remove()
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 9), frameon=False)
+    figure.savefig(path)
 
 
 def plot_curves(path: Path, title: str, panels: Sequence[Panel]) -> None:
@@ -51,6 +98,10 @@ def plot_curves(path: Path, title: str, panels: Sequence[Panel]) -> None:
         axes.set_ylim(*panel.y_limits)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
+        if panel.own_legend:
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), frameon=False, fontsize=8)
+    shared = [axes for axes, panel in zip(figure.axes, panels, strict=True) if not panel.own_legend]
+    if shared:
+        handles, labels = shared[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
     figure.savefig(path)

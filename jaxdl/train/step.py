@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxdl import optim
 from jaxdl.arguments import require
 from jaxdl.train.losses import Loss, cross_entropy
 from jaxdl.train.state import TrainState, check_model_and_tx
@@ -81,7 +82,12 @@ def train_step(
     loss: Loss,
     preprocess: Preprocess | None,
 ) -> tuple[TrainState, Metrics]:
-    """The step itself, not jitted; see `make_step`."""
+    """The step itself, not jitted; see `make_step`.
+
+    The optimizer is given what some links ask for: the loss (`value`), the gradient (`grad`) and the loss as a
+    function of the parameters on this batch (`value_fn`). With `scale_by_nesterov_lookahead` in the chain the
+    gradient is taken where that looks.
+    """
     kept, needed = (jax.tree.structure(t) for t in (state.opt_state, jax.eval_shape(tx.init, state.params)))
     require(
         kept == needed,
@@ -103,8 +109,11 @@ def train_step(
         error = jnp.mean(jnp.argmax(logits, -1) != labels)
         return jnp.mean(loss(logits, labels)), (updated.get("batch_stats", {}), error)
 
-    (value, (batch_stats, error)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    point = optim.lookahead_params(state.params, state.opt_state)
+    (value, (batch_stats, error)), grads = jax.value_and_grad(objective, has_aux=True)(point)
+    updates, opt_state = optax.with_extra_args_support(tx).update(
+        grads, state.opt_state, state.params, value=value, grad=grads, value_fn=lambda params: objective(params)[0]
+    )
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, batch_stats, opt_state, state.step + 1, state.key), Metrics(value, error)
 

@@ -1,0 +1,143 @@
+"""Lowering the learning rate when progress stops."""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from jaxdl.arguments import check_integer, check_real, require
+
+
+class PlateauState(NamedTuple):
+    """State of `reduce_on_plateau`. All are scalars."""
+
+    scale: jax.Array  # float32: what updates are multiplied by
+    best: jax.Array  # float32: best value so far; meaningless before the first
+    seen: jax.Array  # int32: values judged so far
+    bad: jax.Array  # int32: values in a row without improvement
+    cooldown: jax.Array  # int32: values to come that do not count
+    total: jax.Array  # float32: sum of the values told since the last judgement
+    count: jax.Array  # int32: how many those are
+    every: jax.Array  # int32: how many make a judgement; 0 if they come from `observe`
+
+
+def reduce_on_plateau(
+    factor: float = 0.1,
+    *,
+    patience: int = 10,
+    mode: Literal["min", "max"] = "min",
+    threshold: float = 1e-4,
+    threshold_mode: Literal["relative", "absolute"] = "relative",
+    cooldown: int = 0,
+    min_scale: float = 0.0,
+    every: int | None = 1,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Multiplies updates by a scale that falls by `factor` when a value stops improving; the last link of a chain.
+
+    A value v improves on the best one b (in mode "min") if :math:`v < b - \epsilon |b|` (relative) or
+    :math:`v < b - \epsilon` (absolute): right for negative values too, where torch's :math:`b (1 - \epsilon)` would
+    ask for less than b. The first value is always an improvement. After more than `patience` values in a row without
+    one the scale falls, and the next `cooldown` values do not count against it.
+
+    Where the values come from: with `every=k` from `update(..., value=)`, which `train.make_step` sets to the loss of
+    each batch; means of k are judged. With `every=None` from `observe(opt_state, value)` alone, which `train.fit` calls
+    with the error on `eval_set` after each evaluation: AlexNet's recipe, "divide the learning rate by 10 when the
+    validation error rate stopped improving with the current learning rate".
+
+    Args:
+      factor: in (0, 1).
+      patience: values without improvement that are borne.
+      mode: whether lower or higher values are better.
+      threshold: :math:`\epsilon`, at least 0.
+      threshold_mode: see above.
+      cooldown: values after a reduction that do not count.
+      min_scale: the scale does not fall below this share of the full rate.
+      every: how many values given to `update` are averaged for one judgement; None to be fed by `observe`.
+
+    Returns:
+      A gradient transformation with state `PlateauState`.
+
+    Raises:
+      ValueError: a value is out of its range; from `update`, no `value=` where it is needed.
+
+    Reference: `torch.optim.lr_scheduler.ReduceLROnPlateau`; Krizhevsky et al. 2012, sec. 5
+    """
+    name = "reduce_on_plateau"
+    check_real(name, "factor", factor, at_least=0, below=1)
+    require(factor > 0, f"{name}: factor must be in (0, 1), got factor={factor!r}; use 0.1 to divide by 10")
+    check_integer(name, "patience", patience, at_least=0)
+    check_integer(name, "cooldown", cooldown, at_least=0)
+    check_real(name, "threshold", threshold, at_least=0)
+    check_real(name, "min_scale", min_scale, at_least=0)
+    if every is not None:
+        check_integer(name, "every", every, at_least=1, remedy="pass None to be fed by observe")
+    require(mode in ("min", "max"), f'{name}: mode must be "min" or "max", got mode={mode!r}')
+    require(
+        threshold_mode in ("relative", "absolute"),
+        f'{name}: threshold_mode must be "relative" or "absolute", got threshold_mode={threshold_mode!r}',
+    )
+    sign = 1.0 if mode == "min" else -1.0  # a higher value is a lower one with its sign turned round
+
+    def init(params):
+        del params
+        zero, none = jnp.zeros([], jnp.float32), jnp.zeros([], jnp.int32)
+        fed = jnp.asarray(0 if every is None else every, jnp.int32)
+        return PlateauState(jnp.ones([], jnp.float32), zero, none, none, none, zero, none, fed)
+
+    def judge(state: PlateauState) -> PlateauState:
+        value = sign * state.total / state.count
+        margin = threshold * jnp.abs(state.best) if threshold_mode == "relative" else threshold
+        better = (state.seen == 0) | (value < state.best - margin)
+        resting = state.cooldown > 0
+        bad = jnp.where(better | resting, 0, state.bad + 1)
+        reduce = bad > patience
+        scale = jnp.where(reduce, jnp.maximum(state.scale * factor, min_scale), state.scale)
+        return state._replace(
+            scale=jnp.minimum(scale, state.scale),
+            best=jnp.where(better, value, state.best),
+            seen=state.seen + 1,
+            bad=jnp.where(reduce, 0, bad),
+            cooldown=jnp.where(reduce, cooldown, jnp.maximum(state.cooldown - 1, 0)),
+            total=jnp.zeros_like(state.total),
+            count=jnp.zeros_like(state.count),
+        )
+
+    def update(updates, state, params=None, *, value: ArrayLike | None = None, **extra):
+        del params, extra
+        if every is not None:
+            if value is None:
+                raise ValueError(
+                    f"{name}: update needs the value to watch; call tx.update(grads, state, params, value=loss), use "
+                    "train.make_step, or pass every=None and call observe"
+                )
+            state = state._replace(total=state.total + jnp.asarray(value, jnp.float32), count=state.count + 1)
+        due = state.count >= (every or 1)
+        state = jax.tree.map(lambda new, old: jnp.where(due, new, old), judge(state), state)
+        return jax.tree.map(lambda u: (state.scale * u).astype(u.dtype), updates), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def observe(opt_state: Any, value: ArrayLike) -> Any:
+    """Tells every `reduce_on_plateau(every=None)` in an optimizer state of a new value; the next update judges it.
+
+    Args:
+      opt_state: the state of any chain.
+      value: a scalar, a validation error for example. Several before an update count as their mean.
+
+    Returns:
+      The new optimizer state.
+    """
+
+    def tell(node):
+        if not isinstance(node, PlateauState):
+            return node
+        listens = node.every == 0
+        return node._replace(
+            total=node.total + jnp.where(listens, jnp.asarray(value, jnp.float32), 0.0),
+            count=node.count + listens.astype(jnp.int32),
+        )
+
+    return jax.tree.map(tell, opt_state, is_leaf=lambda node: isinstance(node, PlateauState))

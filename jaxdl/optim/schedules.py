@@ -1,0 +1,377 @@
+"""Learning-rate schedules: functions from the number of updates made so far to a rate.
+
+All are pure, work under jit on Python ints and on arrays, compute in float32 (float64 where x64 is enabled), and
+meet their end points exactly: ends are mixed as w a + (1 - w) b, and w is exactly 0 or 1 there. A step below 0
+counts as 0; past its end a schedule keeps its last value, unless it goes on by nature (decay without an end, cycles).
+The first update sees step 0. Under `optax.MultiSteps` a step is an optimizer update, not a micro-batch.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxdl.arguments import check_integer, check_real, require
+from jaxdl.typing import Schedule
+
+_LAST_STEP = 2**31 - 1  # steps are int32
+
+
+def step_decay(initial: float, boundaries: int | Sequence[int], *, factor: float = 0.1) -> Schedule:
+    r"""Multiplies the rate by `factor` at each boundary.
+
+    .. math:: \eta_t = \eta_0 \, f^{\,|\{b : b \le t\}|}
+
+    Args:
+      initial: :math:`\eta_0`.
+      boundaries: the steps from which on the rate is lower, rising; or one number, for every so many steps.
+      factor: :math:`f`, in [0, 1).
+
+    Raises:
+      ValueError: a value is out of its range, or the boundaries do not rise.
+
+    Example:
+      >>> rate = step_decay(0.1, (32_000, 48_000))
+      >>> [f"{rate(step):.3g}" for step in (0, 31_999, 32_000, 48_000)]
+      ['0.1', '0.1', '0.01', '0.001']
+
+    Reference: He et al., `Deep residual learning for image recognition`, 2015, sec. 4.2
+    """
+    check_real("step_decay", "initial", initial, at_least=0)
+    check_real("step_decay", "factor", factor, at_least=0, below=1)
+    if isinstance(boundaries, Sequence):
+        edges = _rising("step_decay", boundaries)
+    else:
+        edges = check_integer("step_decay", "boundaries", boundaries, at_least=1)
+
+    def schedule(step: ArrayLike) -> jax.Array:
+        step = _count(step)
+        passed = step // edges if isinstance(edges, int) else sum((step >= e).astype(jnp.int32) for e in edges)
+        # A float power of a float is off in the last bits; the powers of small counts are looked up instead.
+        return initial * _power(factor, jnp.asarray(passed, jnp.int32))
+
+    return schedule
+
+
+def exponential_decay(initial: float, decay: float, *, steps_per_unit: int = 1) -> Schedule:
+    r"""Falls by the same share in equal times.
+
+    .. math:: \eta_t = \eta_0 \, e^{-k t}
+
+    Args:
+      initial: :math:`\eta_0`.
+      decay: :math:`k`, at least 0, per unit of time.
+      steps_per_unit: updates in a unit of time: 1, or the steps of an epoch.
+
+    Raises:
+      ValueError: a value is out of its range.
+    """
+    time = _time("exponential_decay", initial, decay, steps_per_unit)
+    return lambda step: initial * jnp.exp(-decay * time(step))
+
+
+def inverse_time_decay(initial: float, decay: float, *, steps_per_unit: int = 1) -> Schedule:
+    r"""Falls with the inverse of time.
+
+    .. math:: \eta_t = \frac{\eta_0}{1 + k t}
+
+    Args:
+      initial: :math:`\eta_0`.
+      decay: :math:`k`, at least 0, per unit of time.
+      steps_per_unit: updates in a unit of time: 1, or the steps of an epoch.
+
+    Raises:
+      ValueError: a value is out of its range.
+    """
+    time = _time("inverse_time_decay", initial, decay, steps_per_unit)
+    return lambda step: initial / (1 + decay * time(step))
+
+
+def cosine_decay(peak: float, steps: int, *, minimum: float = 0.0) -> Schedule:
+    r"""Falls along half a cosine, from `peak` at step 0 to `minimum` at `steps`, and stays there.
+
+    .. math:: \eta_t = \eta_{min} + \tfrac12 (\eta_{max} - \eta_{min}) (1 + \cos(\pi t / T))
+
+    Args:
+      peak: :math:`\eta_{max}`.
+      steps: :math:`T`.
+      minimum: :math:`\eta_{min}`.
+
+    Raises:
+      ValueError: a value is out of its range.
+
+    Reference: Loshchilov and Hutter, `SGDR`, 2017, eq. 5, without restarts
+    """
+    check_real("cosine_decay", "peak", peak, at_least=0)
+    check_real("cosine_decay", "minimum", minimum, at_least=0)
+    check_integer("cosine_decay", "steps", steps, at_least=1)
+    return lambda step: _mix(minimum, peak, _half_cosine(_fraction(step, steps)))
+
+
+def cosine_cycles(peak: float, period: int, *, minimum: float = 0.0, period_multiplier: float = 1) -> Schedule:
+    r"""Falls along half a cosine again and again: warm restarts.
+
+    .. math:: \eta_t = \eta_{min} + \tfrac12 (\eta_{max} - \eta_{min}) (1 + \cos(\pi T_{cur} / T_i))
+
+    with :math:`T_{cur}` the updates since the last restart, and :math:`T_i` this cycle's length. A cycle's first
+    update has the rate `peak`; the first update after it is the next one's. Snapshot ensembles' schedule (Huang et
+    al. 2017, eq. 2, with M cycles in T updates) is `cosine_cycles(alpha_0, period=ceil(T / M))`.
+
+    Args:
+      peak: :math:`\eta_{max}`.
+      period: length of the first cycle in updates.
+      minimum: :math:`\eta_{min}`, which the last update of a cycle comes near to.
+      period_multiplier: how many times as long each cycle is as the one before, at least 1; lengths are rounded.
+
+    Raises:
+      ValueError: a value is out of its range.
+
+    Reference: Loshchilov and Hutter, `SGDR: stochastic gradient descent with warm restarts`, 2017, eq. 5
+    """
+    check_real("cosine_cycles", "peak", peak, at_least=0)
+    check_real("cosine_cycles", "minimum", minimum, at_least=0)
+    check_integer("cosine_cycles", "period", period, at_least=1)
+    check_real("cosine_cycles", "period_multiplier", period_multiplier, at_least=1)
+    if period_multiplier == 1:
+        return lambda step: _mix(minimum, peak, _half_cosine(_fraction(_count(step) % period, period)))
+
+    lengths, starts = [float(period)], [0]
+    while starts[-1] + round(lengths[-1]) <= _LAST_STEP:
+        starts.append(starts[-1] + round(lengths[-1]))
+        lengths.append(lengths[-1] * period_multiplier)
+
+    def schedule(step: ArrayLike) -> jax.Array:
+        step, first = _count(step), jnp.asarray(starts, jnp.int32)
+        length = jnp.asarray([min(round(n), _LAST_STEP) for n in lengths], jnp.int32)
+        cycle = jnp.searchsorted(first, step, side="right") - 1
+        return _mix(minimum, peak, _half_cosine(_fraction(step - first[cycle], length[cycle])))
+
+    return schedule
+
+
+def warmup(
+    schedule: Schedule,
+    steps: int,
+    *,
+    kind: Literal["linear", "exponential", "cosine", "constant"] = "linear",
+    start: float = 0.0,
+) -> Schedule:
+    """Goes from `start` to a schedule's first rate in `steps` updates, then follows the schedule from its beginning.
+
+    Step 0 has the rate `start`, step `steps` that of `schedule(0)`, step `steps + n` that of `schedule(n)`.
+
+    Args:
+      schedule: what to follow afterwards.
+      steps: length of the warm-up; with 0 there is none.
+      kind: along a line, along a geometric sequence, along half a cosine, or staying at `start` until the end.
+      start: the first rate; must be above 0 for "exponential".
+
+    Raises:
+      ValueError: a value is out of its range, or an unknown kind.
+
+    Reference: Goyal et al., `Accurate, large minibatch SGD: training ImageNet in 1 hour`, 2017, sec. 2.2
+    """
+    check_integer("warmup", "steps", steps, at_least=0)
+    check_real("warmup", "start", start, at_least=0)
+    kinds = ("linear", "exponential", "cosine", "constant")
+    require(kind in kinds, f"warmup: kind must be one of {kinds}, got kind={kind!r}")
+    require(
+        kind != "exponential" or start > 0,
+        f"warmup: kind='exponential' needs start > 0, got start={start!r}; pass a thousandth of the peak",
+    )
+    if steps == 0:
+        return schedule
+
+    def warmed(step: ArrayLike) -> jax.Array:
+        step = _count(step)
+        done = _fraction(step, steps)
+        end = jnp.asarray(schedule(0))
+        if kind == "linear":
+            rate = _mix(start, end, done)
+        elif kind == "cosine":
+            rate = _mix(start, end, 1 - _half_cosine(done))
+        elif kind == "exponential":
+            rate = start * (end / start) ** done
+        else:
+            rate = jnp.full_like(done, start)
+        return jnp.where(step < steps, rate, schedule(jnp.maximum(step - steps, 0)))
+
+    return warmed
+
+
+def warmup_cosine(
+    peak: float, warmup_steps: int, total_steps: int, *, start: float = 0.0, end: float = 0.0
+) -> Schedule:
+    """A linear warm-up from `start` to `peak`, then half a cosine down to `end` at `total_steps`.
+
+    `total_steps` counts the warm-up too. A warm-up as long as the run, or longer, is cut off at the end of the run.
+
+    Args:
+      peak: the rate at step `warmup_steps`.
+      warmup_steps: length of the warm-up; with 0 the run starts at `peak`.
+      total_steps: length of the whole; from then on the rate is `end`.
+      start: the rate at step 0.
+      end: the last rate.
+
+    Raises:
+      ValueError: a value is out of its range.
+    """
+    check_integer("warmup_cosine", "total_steps", total_steps, at_least=1)
+    check_integer("warmup_cosine", "warmup_steps", warmup_steps, at_least=0)
+    check_real("warmup_cosine", "end", end, at_least=0)
+    if warmup_steps >= total_steps:
+        check_real("warmup_cosine", "peak", peak, at_least=0)
+        return warmup(lambda step: jnp.full_like(_fraction(step, 1), peak), warmup_steps, start=start)
+    return warmup(cosine_decay(peak, total_steps - warmup_steps, minimum=end), warmup_steps, start=start)
+
+
+def swa_schedule(initial: float, swa_rate: float, steps: int) -> Schedule:
+    r"""Stochastic weight averaging's schedule: hold, fall along a line, hold.
+
+    With :math:`t` the step over `steps`: `initial` for :math:`t \le 0.5`, on a line to `swa_rate` at :math:`t = 0.9`,
+    and `swa_rate` from there on, also past the end, where the averages are taken.
+
+    Args:
+      initial: the first rate.
+      swa_rate: the last rate.
+      steps: H, the step at which the averages begin (not the length of the run).
+
+    Raises:
+      ValueError: a value is out of its range.
+
+    Reference: Izmailov et al., `Averaging weights leads to wider optima and better generalization`, 2018; the code
+    released with it.
+    """
+    check_real("swa_schedule", "initial", initial, at_least=0)
+    check_real("swa_schedule", "swa_rate", swa_rate, at_least=0)
+    check_integer("swa_schedule", "steps", steps, at_least=1)
+    return lambda step: _mix(swa_rate, initial, jnp.clip((0.9 - _fraction(step, steps)) / 0.4, 0.0, 1.0))
+
+
+def one_cycle(
+    peak: float, steps: int, *, warmup_share: float = 0.3, start_divisor: float = 25.0, end_divisor: float = 1e4
+) -> Schedule:
+    """Up and down once, along half cosines: Smith's super-convergence in the form of `torch.optim.lr_scheduler`.
+
+    From `peak / start_divisor` at step 0 up to `peak` at step `warmup_share * steps - 1`, and down to
+    `peak / start_divisor / end_divisor` at step `steps - 1`: torch's definition, whose last step is the last update.
+
+    Args:
+      peak: the highest rate.
+      steps: length of the run, at least 2.
+      warmup_share: share of the run that goes up, in [0, 1).
+      start_divisor: peak over first rate, at least 1.
+      end_divisor: first rate over last rate, at least 1.
+
+    Raises:
+      ValueError: a value is out of its range.
+
+    Reference: Smith and Topin, `Super-convergence`, 2018
+    """
+    check_real("one_cycle", "peak", peak, at_least=0)
+    check_integer("one_cycle", "steps", steps, at_least=2)
+    check_real("one_cycle", "warmup_share", warmup_share, at_least=0, below=1)
+    check_real("one_cycle", "start_divisor", start_divisor, at_least=1)
+    check_real("one_cycle", "end_divisor", end_divisor, at_least=1)
+    start = peak / start_divisor
+    end, top, last = start / end_divisor, warmup_share * steps - 1, steps - 1
+
+    def schedule(step: ArrayLike) -> jax.Array:
+        step = _count(step)
+        up = _mix(peak, start, _half_cosine(_fraction(step, top))) if top > 0 else peak
+        down = _mix(end, peak, _half_cosine(_fraction(step - top, last - top)))
+        return jnp.where(step < top, up, down)
+
+    return schedule
+
+
+def join(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
+    """Follows one schedule after another, each from its own step 0.
+
+    Args:
+      schedules: n of them.
+      boundaries: the n - 1 steps at which the next one begins, rising.
+
+    Raises:
+      ValueError: the numbers do not fit together, or the boundaries do not rise.
+
+    Example:
+      >>> rate = join([cosine_decay(0.1, 10), lambda step: 0.5], [4])
+      >>> float(rate(4))
+      0.5
+    """
+    require(
+        len(schedules) == len(boundaries) + 1 and len(schedules) > 0,
+        f"join: {len(schedules)} schedules need {len(schedules) - 1} boundaries, got {len(boundaries)}",
+    )
+    edges = _rising("join", boundaries)
+
+    def schedule(step: ArrayLike) -> jax.Array:
+        step = _count(step)
+        rate = jnp.asarray(schedules[0](step))
+        for edge, following in zip(edges, schedules[1:], strict=True):
+            rate = jnp.where(step < edge, rate, following(jnp.maximum(step - edge, 0)))
+        return rate
+
+    return schedule
+
+
+def epochs_to_steps(epochs: float, *, examples: int, batch_size: int) -> int:
+    """Optimizer updates in so many epochs of `examples // batch_size` steps each, rounded to the nearest.
+
+    Raises:
+      ValueError: a value is out of its range, or a batch is larger than the data set.
+
+    Example:
+      >>> epochs_to_steps(1.5, examples=50_000, batch_size=128)
+      585
+    """
+    check_real("epochs_to_steps", "epochs", epochs, at_least=0)
+    check_integer("epochs_to_steps", "batch_size", batch_size, at_least=1)
+    check_integer("epochs_to_steps", "examples", examples, at_least=batch_size, remedy="pass a smaller batch_size")
+    return round(epochs * (examples // batch_size))
+
+
+def _rising(name: str, boundaries: Sequence[int]) -> list[int]:
+    """The boundaries, checked to be integers of at least 1 that rise."""
+    edges = [check_integer(name, "boundaries", boundary, at_least=1) for boundary in boundaries]
+    require(all(a < b for a, b in itertools.pairwise(edges)), f"{name}: boundaries must rise, got {tuple(boundaries)}")
+    return edges
+
+
+def _count(step: ArrayLike) -> jax.Array:
+    """The step as an array, never below 0."""
+    return jnp.maximum(jnp.asarray(step), 0)
+
+
+def _fraction(step: ArrayLike, steps: ArrayLike) -> jax.Array:
+    """Step / steps as a float in [0, 1]; exact at both ends."""
+    dtype = jnp.promote_types(jnp.float32, jnp.result_type(float))
+    return jnp.clip(jnp.asarray(step, dtype) / steps, 0.0, 1.0)
+
+
+def _half_cosine(fraction: jax.Array) -> jax.Array:
+    """From 1 at 0 to 0 at 1, along half a cosine; exact at both ends."""
+    return 0.5 * (1 + jnp.cos(math.pi * fraction))
+
+
+def _mix(at_zero: ArrayLike, at_one: ArrayLike, weight: jax.Array) -> jax.Array:
+    """(1 - weight) at_zero + weight at_one: exactly one of them where the weight is 0 or 1."""
+    return (1 - weight) * at_zero + weight * at_one
+
+
+def _power(base: float, exponent: jax.Array) -> jax.Array:
+    """base**exponent for a whole number; 0**0 is 1."""
+    return jnp.where(exponent == 0, 1.0, jnp.asarray(base, _fraction(0, 1).dtype) ** exponent)
+
+
+def _time(name: str, initial: float, decay: float, steps_per_unit: int):
+    """Checks the arguments of a decay without end; returns the map from steps to units of time."""
+    check_real(name, "initial", initial, at_least=0)
+    check_real(name, "decay", decay, at_least=0)
+    check_integer(name, "steps_per_unit", steps_per_unit, at_least=1)
+    return lambda step: jnp.asarray(_count(step), _fraction(0, 1).dtype) / steps_per_unit
