@@ -118,7 +118,7 @@ def descend(problem: Problem, rule: Callable, rate: jax.Array, key: jax.Array, s
         return (point, state), point
 
     points = jax.lax.scan(body, (start, tx.init(start)), jnp.arange(steps))[1]
-    return jnp.concatenate([start[None], points])
+    return jnp.concatenate([start[None], jnp.asarray(points)])
 
 
 def steps_to_solve(problem: Problem, points: jax.Array, hold: int) -> jax.Array:
