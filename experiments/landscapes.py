@@ -149,7 +149,8 @@ def solve(problem: Problem, rule: Callable, settings: Settings) -> dict[str, Any
         return points, jax.vmap(jax.vmap(lambda p: steps_to_solve(problem, p, settings.hold)))(points)
 
     points, steps = jax.device_get(grid(rates, keys))
-    best = int(np.argmin(steps.mean(1)))
+    heights = jax.vmap(problem.loss)(points[:, 0, -1])  # where no rate solves the problem, the lowest end counts
+    best = int(np.lexsort((np.nan_to_num(heights, nan=np.inf), steps.mean(1)))[0])
     solved = bool(np.all(steps[best] <= settings.steps))
     return {
         "rate": float(rates[best]),
