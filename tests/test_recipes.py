@@ -76,8 +76,8 @@ def test_bad_values(chain, kwargs, message):
         chain(**kwargs)
 
 
-def test_sgdw_equals_the_papers_recurrence(x64):
-    """Algorithm 1 of Loshchilov and Hutter with the schedule multiplier as the rate, in NumPy."""
+def test_sgdw_equals_its_equation(x64):
+    """In NumPy; and at a constant rate the paper's Algorithm 1, which has the rate inside the velocity."""
     gradient = lambda x: 3 * np.cos(3 * x) + 2 * x * np.arange(1, 4)  # noqa: E731
     x, m, expected = np.array([1.0, -2.0, 0.5]), np.zeros(3), []
     for step in range(30):
@@ -85,6 +85,12 @@ def test_sgdw_equals_the_papers_recurrence(x64):
         x = x - schedule(step) * m - schedule(step) * 0.05 * x
         expected.append(x)
     np.testing.assert_allclose(descend(optim.sgdw(schedule, momentum=0.8, weight_decay=0.05)), expected, rtol=1e-11)
+    x, m, expected = np.array([1.0, -2.0, 0.5]), np.zeros(3), []
+    for _ in range(30):
+        m = 0.8 * m + 0.02 * gradient(x)
+        x = x - m - 0.001 * x
+        expected.append(x)
+    np.testing.assert_allclose(descend(optim.sgdw(0.02, momentum=0.8, weight_decay=0.05)), expected, rtol=1e-11)
 
 
 def test_alexnet_sgd_equals_the_papers_recurrence(x64):

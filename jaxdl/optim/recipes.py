@@ -115,9 +115,11 @@ def adamw(
     weight_decay: Scalar = 0.01,
     mask: Mask = None,
 ) -> optax.GradientTransformation:
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019); `torch.optim.AdamW`.
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019) in `torch.optim.AdamW`'s form.
 
-    `mask` says where to decay (`no_bias_no_norm` for example); everywhere by default. See `decoupled_weight_decay`.
+    A step takes the rate times the decay times the parameters off them; the paper has the schedule's multiplier in the
+    place of the rate. `mask` says where to decay (`no_bias_no_norm` for example); everywhere by default. See
+    `decoupled_weight_decay`.
     """
     link = scale_by_adam(b1, b2, eps=eps, eps_in_sqrt=eps_in_sqrt, bias_correction=bias_correction)
     check_real("adamw", "weight_decay", weight_decay, at_least=0)
@@ -133,8 +135,12 @@ def sgdw(
     weight_decay: Scalar = 0.01,
     mask: Mask = None,
 ) -> optax.GradientTransformation:
-    """SGD with momentum and decoupled weight decay (Loshchilov and Hutter 2019, Algorithm 1).
+    r"""SGD with momentum and decoupled weight decay, after Loshchilov and Hutter 2019.
 
+    .. math:: v_t = \mu v_{t-1} + g_t, \qquad \theta_t = \theta_{t-1} - \eta_t (v_t + \lambda \theta_{t-1})
+
+    The rate stands outside the velocity, as in `sgd`. The paper's Algorithm 1 has it inside, and decays by the
+    schedule's multiplier alone: the same steps for a constant rate, with its :math:`\lambda` :math:`\eta` times ours.
     `mask` says where to decay; everywhere by default. See `decoupled_weight_decay`.
     """
     link = scale_by_momentum(momentum, nesterov=nesterov, dampening=dampening)
