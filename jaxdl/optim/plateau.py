@@ -87,7 +87,7 @@ def reduce_on_plateau(
         return PlateauState(jnp.ones([], jnp.float32), zero, none, none, none, zero, none, fed)
 
     def judge(state: PlateauState) -> PlateauState:
-        value = sign * state.total / state.count
+        value = sign * state.total / jnp.maximum(state.count, 1)
         margin = threshold * jnp.abs(state.best) if threshold_mode == "relative" else threshold
         better = (state.seen == 0) | (value < state.best - margin)
         resting = state.cooldown > 0
