@@ -90,6 +90,21 @@ def test_fit_tells_the_evaluation_error(scan):
         assert float(state.opt_state[1].scale) == pytest.approx(scale), steps
 
 
+def test_a_run_in_parts_is_told_the_same_errors():
+    """An evaluation at the end of a part, which the whole run does not make there, must not count."""
+    model = models.mlp(3, widths=())
+    tx = optax.chain(optim.sgd(0.0), optim.reduce_on_plateau(patience=0, every=None))
+    kwargs = {"batch_size": 16, "eval_set": SET, "eval_every": 5, "progress": False}
+    states = []
+    for stops in ((11,), (3, 7, 9, 11)):
+        state = train.init_state(model, tx, jax.random.key(0), SET.image_shape)
+        for steps in stops:
+            state, _ = train.fit(state, model, tx, SET, steps=steps, **kwargs)
+        states.append([float(leaf) for leaf in state.opt_state[1]])
+    assert states[0] == states[1]
+    assert states[0][0] == pytest.approx(0.1)
+
+
 def test_observe_reaches_nested_states_and_only_those_that_listen():
     inner = optax.chain(optim.momentum(0.1), optim.reduce_on_plateau(every=None))
     tx = optax.chain(optim.reduce_on_plateau(), optax.masked(inner, lambda p: jax.tree.map(lambda _: True, p)))

@@ -78,8 +78,8 @@ def fit(
       train_set: what to train on. An epoch has `train_set.steps_per_epoch(batch_size)` steps.
       steps: number of updates to reach.
       batch_size: examples in a batch.
-      eval_set: what to evaluate on, after every `eval_every` updates and after the last; `optim.reduce_on_plateau`
-        with `every=None` is told the error.
+      eval_set: what to evaluate on, after every `eval_every` updates and after the last. The errors at multiples
+        of `eval_every` are told to `optim.reduce_on_plateau(every=None)`.
       eval_every: by default an epoch.
       loss: logits and labels to one loss per example; their mean is minimised.
       preprocess: images to model inputs; by default `train_set.standardize`, for both sets.
@@ -143,7 +143,8 @@ def fit(
                 if not np.isfinite(found.loss):
                     raise NonFiniteLossError("loss on the evaluation set", float(found.loss), step, history)
                 history = history.add_evaluation(step, float(found.loss), float(found.error))
-                state = state._replace(opt_state=optim.observe(state.opt_state, found.error))
+                if step == next_evaluation:  # not where a part of the run happens to end: parts make the same run
+                    state = state._replace(opt_state=optim.observe(state.opt_state, found.error))
     return state, history
 
 
