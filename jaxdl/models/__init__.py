@@ -1,7 +1,36 @@
 """Flax linen modules: pure `init` and `apply`, images [batch, height, width, channels] in, logits out."""
 
 from jaxdl.models import layers
+from jaxdl.models.alexnet import AlexNet, alexnet, alexnet_one_tower, alexnet_torchvision
 from jaxdl.models.convnet import ConvNet, convnet
+from jaxdl.models.cuda_convnet import ConvLocalNet, CudaConvNet, conv_local, cuda_convnet
 from jaxdl.models.mlp import MLP, mlp
+from jaxdl.models.resnet import ResNet, plain_cifar, resnet, resnet_cifar, wide_resnet
+from jaxdl.models.stacked import stack_blocks, unstack_blocks
+from jaxdl.models.vgg import VGG, vgg, vgg_cifar
 
-__all__ = ["MLP", "ConvNet", "convnet", "layers", "mlp"]
+__all__ = [
+    "MLP",
+    "VGG",
+    "AlexNet",
+    "ConvLocalNet",
+    "ConvNet",
+    "CudaConvNet",
+    "ResNet",
+    "alexnet",
+    "alexnet_one_tower",
+    "alexnet_torchvision",
+    "conv_local",
+    "convnet",
+    "cuda_convnet",
+    "layers",
+    "mlp",
+    "plain_cifar",
+    "resnet",
+    "resnet_cifar",
+    "stack_blocks",
+    "unstack_blocks",
+    "vgg",
+    "vgg_cifar",
+    "wide_resnet",
+]

@@ -65,6 +65,20 @@ def variance_scaling(
     return initialize
 
 
+def normal(std: float) -> Initializer:
+    """Weights of mean 0 and standard deviation `std`, whatever the fans: the papers' initialisation before 2015.
+
+    Raises:
+      ValueError: a negative `std`.
+    """
+    check_real("normal", "std", std, at_least=0)
+
+    def initialize(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> jax.Array:
+        return (std * jax.random.normal(key, (math.prod(shape),), dtype)).reshape(shape)
+
+    return initialize
+
+
 he_normal = variance_scaling(2.0, "fan_in", "normal")
 """He et al. 2015: keeps the variance of activations through layers followed by a ReLU."""
 

@@ -1,14 +1,18 @@
 """Pooling whose gradient is fast on the CPU."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from jaxdl.arguments import check_integer, require
+from jaxdl.arguments import check_integer, check_real, require
 
 
-def max_pool(x: jax.Array, *, window: int = 2, stride: int | None = None) -> jax.Array:
-    """The maximum of each square window, without padding; windows that would pass the edge are left out.
+def max_pool(
+    x: jax.Array, *, window: int = 2, stride: int | None = None, padding: int = 0, ceil_mode: bool = False
+) -> jax.Array:
+    """The maximum of each square window.
 
     With `stride < window` the windows overlap, as in AlexNet (window 3, stride 2). The gradient goes to the first of
     equal maxima in row order, as in torch and `flax.linen.max_pool`; a NaN in a window is its maximum.
@@ -20,38 +24,196 @@ def max_pool(x: jax.Array, *, window: int = 2, stride: int | None = None) -> jax
       x: [batch, height, width, channels], floating point.
       window: side of the windows.
       stride: step between windows; by default `window`.
+      padding: pixels added on all sides that are never the maximum; at most half the window.
+      ceil_mode: whether a last window that passes the edge counts, as long as it starts inside (cuda-convnet: from 32
+        to 16, 8 and 4 pixels with window 3 and stride 2); by default it is left out.
 
     Returns:
-      [batch, (height - window) // stride + 1, (width - window) // stride + 1, channels].
+      [batch, new height, new width, channels]: (side + 2 padding - window) / stride + 1, rounded down, or up with
+      `ceil_mode`.
 
     Raises:
-      ValueError: a value below 1, or images smaller than the window.
+      ValueError: a value is out of its range, or images are smaller than the window.
 
     Reference: AlexNet, `ImageNet Classification with Deep Convolutional Neural Networks`, 2012, sec. 3.4.
     """
-    window = check_integer("max_pool", "window", window, at_least=1)
-    stride = window if stride is None else check_integer("max_pool", "stride", stride, at_least=1)
+    stride, pads = _geometry("max_pool", x, window, stride, padding, ceil_mode)
+    lowest = jnp.array(-jnp.inf, x.dtype)
+    if jax.default_backend() != "cpu":
+        return lax.reduce_window(
+            x, lowest, lax.max, (1, window, window, 1), (1, stride, stride, 1), ((0, 0), *pads, (0, 0))
+        )
+    best, *others = _slices(_pad(x, pads, lowest), window, stride)
+    for part in others:
+        # Only a greater value (or NaN) takes over, so that the first of equals keeps the gradient.
+        best = lax.select((part > best) | jnp.isnan(part), part, best)
+    return best
+
+
+def avg_pool(
+    x: jax.Array, *, window: int = 2, stride: int | None = None, padding: int = 0, ceil_mode: bool = False
+) -> jax.Array:
+    """The mean of each square window, over the pixels that lie inside the image.
+
+    As in cuda-convnet, and as torch's with `count_include_pad=False`. For the mean over the whole image, take
+    `x.mean((1, 2))`.
+
+    Args:
+      x: [batch, height, width, channels], floating point.
+      window, stride, padding, ceil_mode: as for `max_pool`.
+
+    Returns:
+      [batch, new height, new width, channels], as for `max_pool`.
+
+    Raises:
+      ValueError: as for `max_pool`.
+    """
+    stride, pads = _geometry("avg_pool", x, window, stride, padding, ceil_mode)
+    counts = []
+    for side, (before, after) in zip(x.shape[1:3], pads, strict=True):
+        inside = np.pad(np.ones(side), (before, after))
+        counts.append(np.lib.stride_tricks.sliding_window_view(inside, window)[::stride].sum(1))
+    total = sum(_slices(_pad(x, pads, jnp.zeros((), x.dtype)), window, stride))
+    return total / jnp.asarray(np.outer(*counts)[..., None], x.dtype)
+
+
+def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
+    """Means over `size` x `size` regions that cover the image, whatever its sides: torch's AdaptiveAvgPool2d.
+
+    Region i of n pixels goes from floor(i n / size) to ceil((i + 1) n / size): regions may overlap or, where the image
+    is smaller than `size`, repeat.
+
+    Args:
+      x: [batch, height, width, channels], floating point.
+      size: regions along each axis.
+
+    Returns:
+      [batch, size, size, channels].
+
+    Raises:
+      ValueError: `size` is below 1.
+    """
+    check_integer("adaptive_avg_pool", "size", size, at_least=1)
+    require(x.ndim == 4, f"adaptive_avg_pool: x must be [batch, height, width, channels], got shape {x.shape}")
+    if x.shape[1:3] == (size, size):
+        return x
+    rows, columns = (jnp.asarray(_region_means(n, size), x.dtype) for n in x.shape[1:3])
+    return jnp.einsum("bhwc,ih,jw->bijc", x, rows, columns)
+
+
+class FractionalMaxPool(nn.Module):
+    """Max pooling whose windows vary in size so that images shrink by a ratio that is no whole number.
+
+    The regions are drawn anew in every training step (one draw for the batch, from the stream "dropout"). In evaluation
+    they are drawn too if that stream is given, so that several passes can be averaged as in the paper; otherwise they
+    are the pseudo-random ones in the middle of their range, always the same.
+
+    Attributes:
+      ratio: side of the input by side of the output, at least 1; the output's is rounded down.
+      overlapping: whether each window takes the next one's first row and column in.
+      pseudo_random: whether rows are split at ceil(alpha (i + u)) with one u drawn for all of them, rather than with
+        window sizes in random order.
+
+    Raises:
+      ValueError: `ratio` is below 1, or so large that nothing is left.
+
+    Reference: Graham, `Fractional Max-Pooling`, 2014 (arXiv 1412.6071).
+    """
+
+    ratio: float = 2**0.5
+    overlapping: bool = True
+    pseudo_random: bool = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_real("FractionalMaxPool", "ratio", self.ratio, at_least=1)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Maps [batch, height, width, channels] to [batch, height / ratio, width / ratio, channels]."""
+        require(x.ndim == 4, f"FractionalMaxPool: x must be [batch, height, width, channels], got shape {x.shape}")
+        keys = jax.random.split(self.make_rng("dropout")) if train or self.has_rng("dropout") else (None, None)
+        for axis, key in zip((1, 2), keys, strict=True):
+            size = int(x.shape[axis] / self.ratio)
+            require(size >= 1, f"FractionalMaxPool: ratio={self.ratio:g} leaves nothing of images {x.shape[1:3]}")
+            if key is None or self.pseudo_random:
+                bounds = _pseudo_random_bounds(0.5 if key is None else jax.random.uniform(key), x.shape[axis], size)
+            else:
+                bounds = _random_bounds(key, x.shape[axis], size)
+            x = _max_between(x, bounds, axis, size, self.overlapping)
+        return x
+
+
+def _geometry(function: str, x, window, stride, padding, ceil_mode):
+    """The stride, and the padding before and after for height and width."""
+    check_integer(function, "window", window, at_least=1)
+    stride = window if stride is None else check_integer(function, "stride", stride, at_least=1)
+    check_integer(function, "padding", padding, at_least=0)
     require(
-        x.ndim == 4 and min(x.shape[1:3]) >= window,
-        f"max_pool: the input must be [batch, height, width, channels] with sides >= window={window}, "
+        2 * padding <= window,
+        f"{function}: padding must be at most half the window, got padding={padding} with window={window}",
+    )
+    require(
+        x.ndim == 4 and min(x.shape[1:3]) + 2 * padding >= window,
+        f"{function}: the input must be [batch, height, width, channels] with sides >= window={window}, "
         f"got shape {x.shape}; use fewer pooling layers or larger images",
     )
-    if jax.default_backend() == "cpu":
-        return _max_of_slices(x, window, stride)
-    lowest = jnp.array(-jnp.inf, x.dtype)
-    return lax.reduce_window(x, lowest, lax.max, (1, window, window, 1), (1, stride, stride, 1), "VALID")
+    pads = []
+    for side in x.shape[1:3]:
+        beyond = (side + 2 * padding - window) % stride  # pixels that no window reaches
+        last_start = (side + 2 * padding - window) // stride * stride + stride
+        extra = stride - beyond if ceil_mode and beyond and last_start < side + padding else 0
+        pads.append((padding, padding + extra))
+    return stride, tuple(pads)
 
 
-def _max_of_slices(x, window, stride):
+def _pad(x, pads, value):
+    return x if pads == ((0, 0), (0, 0)) else lax.pad(x, value, [(0, 0, 0), *((*p, 0) for p in pads), (0, 0, 0)])
+
+
+def _slices(x, window, stride):
+    """For each place in a window, the pixels that lie there: window * window arrays in row order."""
     batch, height, width, channels = x.shape
     rows, columns = (height - window) // stride * stride + 1, (width - window) // stride * stride + 1
-    parts = [
+    return [
         lax.slice(x, (0, i, j, 0), (batch, i + rows, j + columns, channels), (1, stride, stride, 1))
         for i in range(window)
         for j in range(window)
     ]
-    best = parts[0]
-    for part in parts[1:]:
-        # Only a greater value (or NaN) takes over, so that the first of equals keeps the gradient.
-        best = lax.select((part > best) | jnp.isnan(part), part, best)
+
+
+def _region_means(n: int, size: int) -> np.ndarray:
+    """[size, n]: row i holds the weights of the mean over region i."""
+    i, pixel = np.arange(size)[:, None], np.arange(n)
+    inside = (pixel >= i * n // size) & (pixel < -(-(i + 1) * n // size))
+    return inside / inside.sum(1, keepdims=True)
+
+
+def _pseudo_random_bounds(u, n: int, size: int) -> jax.Array:
+    """Where `size` windows that split n pixels begin and end: size + 1 numbers from 0 to n, int32.
+
+    u in [0, 1) is scaled to the range in which all windows have floor(n / size) pixels or one more.
+    """
+    alpha, least = n / size, n // size
+    most = min((least + 2) / alpha - 1, (n + 1 - least) / alpha - (size - 1))
+    inner = jnp.ceil(alpha * (jnp.arange(1, size) + (1 - u) * most)).astype(jnp.int32) - 1
+    return jnp.concatenate([jnp.array([0]), inner, jnp.array([n])])
+
+
+def _random_bounds(key, n: int, size: int) -> jax.Array:
+    """The same with the window sizes in random order."""
+    least = n // size
+    sizes = np.full(size, least, np.int32)
+    sizes[: n - least * size] += 1
+    return jnp.concatenate([jnp.array([0]), jnp.cumsum(jax.random.permutation(key, jnp.asarray(sizes)))])
+
+
+def _max_between(x, bounds, axis: int, size: int, overlapping: bool):
+    """Maxima over the windows between neighbouring bounds along an axis."""
+    n = x.shape[axis]
+    starts, ends = bounds[:-1], jnp.minimum(bounds[1:] + overlapping, n)
+    best = jnp.take(x, starts, axis)
+    for offset in range(1, -(-n // size) + overlapping):
+        # Where a window is shorter, its last row stands in once more.
+        best = jnp.maximum(best, jnp.take(x, jnp.minimum(starts + offset, ends - 1), axis))
     return best

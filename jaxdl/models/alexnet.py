@@ -1,0 +1,162 @@
+"""AlexNet: as published, in one tower, and as torchvision has it; each of the paper's ablations is a field."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.typing import Dtype
+
+from jaxdl.arguments import check_integer, check_real, require
+from jaxdl.models.classifier import dense_classifier
+from jaxdl.models.layers.activations import Activation, activate
+from jaxdl.models.layers.convolution import Conv
+from jaxdl.models.layers.initializers import Initializer, normal, variance_scaling
+from jaxdl.models.layers.pooling import adaptive_avg_pool, max_pool
+from jaxdl.models.layers.response_norm import local_response_norm
+
+_paper_init = normal(0.01)
+_torch_init = variance_scaling(1 / 3, "fan_in", "uniform")
+
+_WINDOWS = (11, 5, 3, 3, 3)
+_GROUPED = (2, 4, 5)  # convolutions that see only the channels of their own tower
+_RESPONSE_NORM = (1, 2)
+_POOLED = (1, 2, 5)
+_ONE_BIAS = (2, 4, 5)  # so that ReLUs start with positive inputs
+
+
+class AlexNet(nn.Module):
+    """Five convolutions and three dense layers. Make one with `alexnet`."""
+
+    num_classes: int
+    widths: tuple[int, ...]
+    hidden: int
+    groups: int
+    response_norm: bool
+    overlapping: bool
+    activation: Activation
+    dropout: float
+    left_out: int | None
+    torchvision: bool
+    dtype: Dtype | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Maps images [batch, height, width, channels], 224 x 224 in the paper, to logits [batch, num_classes]."""
+        kernel_init: Initializer = _torch_init if self.torchvision else _paper_init
+        one = nn.initializers.zeros if self.torchvision else nn.initializers.ones
+        for number, (width, window) in enumerate(zip(self.widths, _WINDOWS, strict=True), 1):
+            if number != self.left_out:
+                x = Conv(
+                    width,
+                    (window, window),
+                    strides=4 if number == 1 else 1,
+                    padding=2 if number == 1 else window // 2,
+                    feature_group_count=self.groups if number in _GROUPED else 1,
+                    kernel_init=kernel_init,
+                    bias_init=one if number in _ONE_BIAS else nn.initializers.zeros,
+                    dtype=self.dtype,
+                    name=f"conv{number}",
+                )(x)
+                x = activate(self.activation, x)
+                if self.response_norm and number in _RESPONSE_NORM:
+                    x = local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=2)
+            if number in _POOLED:
+                x = max_pool(x, window=3 if self.overlapping else 2, stride=2)
+        if self.torchvision:
+            x = adaptive_avg_pool(x, 6)
+        logits = dense_classifier(
+            x,
+            num_classes=self.num_classes,
+            hidden=self.hidden,
+            first=6,
+            dropout=self.dropout,
+            dropout_first=self.torchvision,
+            activation=self.activation,
+            kernel_init=kernel_init,
+            bias_init=one,
+            dtype=self.dtype,
+            train=train,
+        )
+        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+
+def alexnet(
+    num_classes: int = 1000,
+    *,
+    widths: tuple[int, ...] = (96, 256, 384, 384, 256),
+    hidden: int = 4096,
+    groups: int = 2,
+    response_norm: bool = True,
+    overlapping: bool = True,
+    activation: Activation = nn.relu,
+    dropout: float = 0.5,
+    left_out: int | None = None,
+    dtype: Dtype | None = None,
+) -> AlexNet:
+    """AlexNet as published: two towers, local response normalisation, overlapping pooling, dropout; 60,965,224 parameters.
+
+    Weights start at N(0, 0.01^2), biases at 1 in conv2, conv4, conv5 and the hidden dense layers, at 0 elsewhere. The
+    paper's images of 224 pixels need padding to give its 55 x 55 windows of stride 4: 2 on all sides, as torchvision
+    does.
+
+    Layers are called conv1 ... conv5, dense6, dense7 and head.
+
+    Args:
+      num_classes: logits.
+      widths: channels of the five convolutions. The paper's one-GPU net for its comparison of one and two GPUs has
+        (48, 128, 192, 192, 256) with `groups=1`.
+      hidden: width of the two hidden dense layers.
+      groups: towers: 2 as published; 1 for a single one (`alexnet_one_tower`).
+      response_norm: local response normalisation after conv1 and conv2 (the paper: -1.4 % top-1 error).
+      overlapping: pooling windows of 3 rather than 2 pixels, with stride 2 (-0.4 %).
+      activation: a function, or a class of modules such as `layers.PReLU`.
+      dropout: rate after the two hidden dense layers; 0 for none.
+      left_out: number of a middle convolution, 2 to 5, to leave out (the paper: about +2 % for any).
+      dtype: dtype of the computation, bfloat16 for example; parameters and logits are float32.
+
+    Raises:
+      ValueError: a value is out of its range; or, when called, images too small for three poolings.
+
+    Reference: Krizhevsky et al., `ImageNet Classification with Deep Convolutional Neural Networks`, 2012.
+    """
+    require(len(widths) == 5, f"alexnet: widths must be five numbers of channels, got widths={widths!r}")
+    require(
+        left_out in (None, 2, 3, 4, 5),
+        f"alexnet: left_out must be the number of a middle convolution, 2 to 5, or None, got left_out={left_out!r}",
+    )
+    check_real("alexnet", "dropout", dropout, at_least=0, below=1)
+    return AlexNet(
+        num_classes=check_integer("alexnet", "num_classes", num_classes, at_least=1),
+        widths=tuple(check_integer("alexnet", "width", width, at_least=1) for width in widths),
+        hidden=check_integer("alexnet", "hidden", hidden, at_least=1),
+        groups=check_integer("alexnet", "groups", groups, at_least=1),
+        response_norm=response_norm,
+        overlapping=overlapping,
+        activation=activation,
+        dropout=dropout,
+        left_out=left_out,
+        torchvision=False,
+        dtype=dtype,
+    )
+
+
+alexnet_one_tower = functools.partial(alexnet, groups=1)
+"""AlexNet with every convolution seeing all channels: 62,378,344 parameters. Arguments as for `alexnet`."""
+
+
+def alexnet_torchvision(num_classes: int = 1000, *, dropout: float = 0.5, dtype: Dtype | None = None) -> AlexNet:
+    """AlexNet as torchvision has it: one narrower tower, no response normalisation; 61,100,840 parameters.
+
+    Dropout stands before the two hidden dense layers; the last feature maps are pooled to 6 x 6. Weights start uniform
+    in +-1 / sqrt(fan in), as torch's do, biases at 0. For `transfer.load_torch_weights`.
+
+    Args:
+      num_classes, dropout, dtype: as for `alexnet`.
+
+    Reference: Krizhevsky, `One weird trick for parallelizing convolutional neural networks`, 2014 (arXiv 1404.5997).
+    """
+    model = alexnet(
+        num_classes, widths=(64, 192, 384, 256, 256), groups=1, response_norm=False, dropout=dropout, dtype=dtype
+    )
+    return model.clone(torchvision=True)

@@ -1,0 +1,142 @@
+"""The CIFAR-10 nets of cuda-convnet's layer files, which the AlexNet paper's first figures are about.
+
+The files take pixels from 0 to 255 minus the mean image, and train with one rate for weights and twice that for biases,
+weight decay differing from layer to layer; the tables are in each function. All pooling is 3 x 3 with stride 2 and counts
+windows that pass the edge: 32 pixels become 16, 8 and 4.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+
+from jaxdl.arguments import check_integer
+from jaxdl.models.layers.activations import Activation, activate
+from jaxdl.models.layers.convolution import Conv
+from jaxdl.models.layers.initializers import normal
+from jaxdl.models.layers.locally_connected import LocalConv
+from jaxdl.models.layers.pooling import avg_pool, max_pool
+from jaxdl.models.layers.response_norm import local_response_norm, spatial_response_norm
+
+
+class CudaConvNet(nn.Module):
+    """Three convolutions, and one dense layer or none before the logits. Make one with `cuda_convnet`."""
+
+    num_classes: int
+    hidden: int | None
+    response_norm: bool
+    activation: Activation
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Maps images [batch, height, width, channels] to logits [batch, num_classes]."""
+        del train
+        norm: Callable = spatial_response_norm if self.response_norm else lambda x: x
+        x = _conv(x, 32, 1e-4, "conv1")
+        x = norm(activate(self.activation, _pool(max_pool, x)))
+        x = activate(self.activation, _conv(x, 32, 0.01, "conv2"))
+        x = norm(_pool(avg_pool, x))
+        x = activate(self.activation, _conv(x, 64, 0.01, "conv3"))
+        x = _pool(avg_pool, x)
+        x = x.reshape(x.shape[0], -1)
+        if self.hidden is None:
+            return nn.Dense(self.num_classes, kernel_init=normal(0.01), name="head")(x)
+        x = activate(self.activation, nn.Dense(self.hidden, kernel_init=normal(0.1), name="dense4")(x))
+        return nn.Dense(self.num_classes, kernel_init=normal(0.1), name="head")(x)
+
+
+class ConvLocalNet(nn.Module):
+    """Two convolutions, two locally connected layers, logits. Make one with `conv_local`."""
+
+    num_classes: int
+    local_widths: tuple[int, int]
+    response_norm: bool
+    activation: Activation
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Maps images [batch, height, width, channels] to logits [batch, num_classes]."""
+        del train
+
+        def norm(x):
+            settings = {"size": 9, "alpha": 1e-3, "beta": 0.75, "k": 1.0, "divide_by_size": True}
+            return local_response_norm(x, **settings) if self.response_norm else x
+
+        x = activate(self.activation, _conv(x, 64, 1e-4, "conv1"))
+        x = norm(_pool(max_pool, x))
+        x = activate(self.activation, _conv(x, 64, 0.01, "conv2"))
+        x = _pool(max_pool, norm(x))
+        for number, width in enumerate(self.local_widths, 3):
+            local = LocalConv(width, window=3, padding=1, kernel_init=normal(0.04), name=f"local{number}")
+            x = activate(self.activation, local(x))
+        return nn.Dense(self.num_classes, kernel_init=normal(0.01), name="head")(x.reshape(x.shape[0], -1))
+
+
+def cuda_convnet(
+    num_classes: int = 10, *, hidden: int | None = 64, response_norm: bool = False, activation: Activation = nn.relu
+) -> CudaConvNet:
+    """The nets of layers-80sec (the default), layers-19pct (`hidden=None`) and layers-18pct (`response_norm=True`, too).
+
+    | file | arguments | parameters (32 x 32 x 3, 10 classes) | nominal test error | weight decay |
+    |---|---|---|---|---|
+    | layers-80sec | | 145,578 | 26 % | conv .004, dense .03 |
+    | layers-19pct | `hidden=None` | 89,578 | 19 % | conv .004, head 3 |
+    | layers-18pct | `hidden=None, response_norm=True` | 89,578 | 18 % | conv .004, head 1 |
+
+    Weights start at N(0, s^2), s = 1e-4 in conv1, 0.01 in conv2, conv3 and a head after them, 0.1 in dense4 and a head after it;
+    biases at 0.
+
+    Args:
+      num_classes: logits.
+      hidden: width of the dense layer before the logits, or None for none.
+      response_norm: `layers.spatial_response_norm` after the first two poolings.
+      activation: a function, or a class of modules. The first one stands after pooling, the others before it, as in the
+        files.
+
+    Raises:
+      ValueError: a number below 1.
+    """
+    check_integer("cuda_convnet", "num_classes", num_classes, at_least=1)
+    if hidden is not None:
+        check_integer("cuda_convnet", "hidden", hidden, at_least=1, remedy="pass None for no hidden layer")
+    return CudaConvNet(num_classes, hidden, response_norm, activation)
+
+
+def conv_local(
+    num_classes: int = 10,
+    *,
+    local_widths: tuple[int, int] = (32, 32),
+    response_norm: bool = False,
+    activation: Activation = nn.relu,
+) -> ConvLocalNet:
+    """The nets of layers-conv-local-13pct (the default) and -11pct (`local_widths=(64, 32), response_norm=True`).
+
+    | file | parameters at 32 x 32 | at 24 x 24 | nominal test error | weight decay |
+    |---|---|---|---|---|
+    | conv-local-13pct | 1,901,386 | 1,116,490 | 13 % | local .004, head .004 |
+    | conv-local-11pct | 3,672,906 | 2,112,970 | 11 % | local .004, head .01 |
+
+    The AlexNet paper's 13 and 11 % with and without response normalisation; the two files differ in more than that (the width
+    of local3, the head's decay), so the ablation itself is `response_norm` alone.
+
+    Args:
+      num_classes: logits.
+      local_widths: channels of the two locally connected layers.
+      response_norm: `layers.local_response_norm` in cuda-convnet's form (`cmrnorm`), after the first pooling and before the
+        second.
+      activation: a function, or a class of modules.
+
+    Raises:
+      ValueError: a number below 1.
+    """
+    check_integer("conv_local", "num_classes", num_classes, at_least=1)
+    first, second = (check_integer("conv_local", "width", width, at_least=1) for width in local_widths)
+    return ConvLocalNet(num_classes, (first, second), response_norm, activation)
+
+
+def _conv(x: jax.Array, width: int, std: float, name: str) -> jax.Array:
+    return Conv(width, (5, 5), padding=2, kernel_init=normal(std), name=name)(x)
+
+
+def _pool(pool: Callable, x: jax.Array) -> jax.Array:
+    return pool(x, window=3, stride=2, ceil_mode=True)

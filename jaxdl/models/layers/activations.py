@@ -1,0 +1,54 @@
+"""Activations: functions of JAX, and the one that learns."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxdl.arguments import check_real
+
+Activation: TypeAlias = Callable[..., Any]
+"""A function of an array (`flax.linen.relu`), or a class of modules (`PReLU`), of which every place makes its own."""
+
+
+class PReLU(nn.Module):
+    """max(0, x) + a min(0, x), with a learned slope a for each channel.
+
+    No weight decay on the slopes, says the paper: it would push PReLU towards ReLU (`optim.no_bias_no_norm` spares
+    them).
+
+    Attributes:
+      shared: whether all channels have one slope.
+      initial_slope: where the slopes start.
+
+    Reference: He et al., `Delving Deep into Rectifiers`, 2015 (arXiv 1502.01852), sec. 2.1.
+    """
+
+    shared: bool = False
+    initial_slope: float = 0.25
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_real("PReLU", "initial_slope", self.initial_slope)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [..., channels] to the same shape."""
+        shape = () if self.shared else (x.shape[-1],)
+        slope = self.param("slope", nn.initializers.constant(self.initial_slope), shape)
+        return jnp.where(x >= 0, x, slope.astype(x.dtype) * x)
+
+
+def activate(activation: Activation, x: jax.Array) -> jax.Array:
+    """Applies an activation within a compact module, making the module first if it is a class.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> activate(nn.relu, jnp.array([-1.0, 2.0])).tolist()
+      [0.0, 2.0]
+    """
+    kind = activation.func if isinstance(activation, functools.partial) else activation
+    return activation()(x) if isinstance(kind, type) else activation(x)

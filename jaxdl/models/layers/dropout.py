@@ -1,0 +1,158 @@
+"""Dropout and its kin. All draw from the random stream "dropout", in training only."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.typing import Dtype
+from jax import lax
+
+from jaxdl.arguments import check_integer, check_real, require
+from jaxdl.models.layers.activations import Activation, activate
+from jaxdl.models.layers.initializers import Initializer, lecun_normal
+
+
+class Dropout(nn.Module):
+    """Zeroes each number with probability `rate` and divides the others by 1 - rate, so that means stay.
+
+    `flax.linen.Dropout` with `train=` for its `deterministic=`. The papers scale in evaluation instead (AlexNet: outputs
+    times 0.5), which is the same function of parameters that are scaled once.
+
+    Attributes:
+      rate: probability of dropping, in [0, 1).
+
+    Reference: Srivastava et al., `Dropout`, JMLR 15, 2014.
+    """
+
+    rate: float
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_real("Dropout", "rate", self.rate, at_least=0, below=1)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Maps any shape to itself."""
+        return nn.Dropout(self.rate)(x, deterministic=not train)
+
+
+class SpatialDropout(nn.Module):
+    """Zeroes whole channels of an example: the pixels of a channel say much the same. Torch's Dropout2d.
+
+    Attributes:
+      rate: probability of dropping a channel, in [0, 1).
+
+    Reference: Tompson et al., `Efficient Object Localization Using Convolutional Networks`, 2015 (arXiv 1411.4280).
+    """
+
+    rate: float
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_real("SpatialDropout", "rate", self.rate, at_least=0, below=1)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Maps [batch, height, width, channels] to the same shape."""
+        require(x.ndim == 4, f"SpatialDropout: x must be [batch, height, width, channels], got shape {x.shape}")
+        return nn.Dropout(self.rate, broadcast_dims=(1, 2))(x, deterministic=not train)
+
+
+class DropConnect(nn.Module):
+    """A dense layer that drops weights, another set for every example: activation((M * W) x + b).
+
+    Each element of M [batch, inputs, features] is 0 with probability `rate`. In evaluation the pre-activation is its
+    expectation, (1 - rate) W x + b; or, as in the paper (its algorithm 2), with `samples` > 0 the mean of the activation
+    over draws from the normal distribution of the same mean and variance, for which evaluation needs the stream
+    "dropout", too. (The paper masks the bias with the weights; here it is kept.)
+
+    Attributes:
+      features: outputs.
+      rate: probability of dropping a weight, in [0, 1).
+      activation: applied here, since the paper's evaluation averages over it.
+      samples: draws in evaluation; 0 for the activation of the mean.
+      dtype: dtype of the computation; by default the input's.
+      kernel_init: initialiser of the weights.
+
+    Raises:
+      ValueError: a value is out of its range.
+
+    Reference: Wan et al., `Regularization of Neural Networks using DropConnect`, ICML 2013.
+    """
+
+    features: int
+    rate: float = 0.5
+    activation: Activation = nn.relu
+    samples: int = 0
+    dtype: Dtype | None = None
+    kernel_init: Initializer = lecun_normal
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_integer("DropConnect", "features", self.features, at_least=1)
+        check_integer("DropConnect", "samples", self.samples, at_least=0)
+        check_real("DropConnect", "rate", self.rate, at_least=0, below=1)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Maps [batch, inputs] to [batch, features]."""
+        require(x.ndim == 2, f"DropConnect: x must be [batch, inputs], got shape {x.shape}; flatten images first")
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        keep = 1 - self.rate
+        if train and self.rate:
+            mask = jax.random.bernoulli(self.make_rng("dropout"), keep, (len(x), *kernel.shape))
+            return activate(self.activation, jnp.einsum("bi,bif->bf", x, jnp.where(mask, kernel, 0)) + bias)
+        if train:
+            return activate(self.activation, x @ kernel + bias)
+        mean = keep * (x @ kernel) + bias
+        if not self.samples or not self.rate:
+            return activate(self.activation, mean)
+        variance = keep * self.rate * (jnp.square(x) @ jnp.square(kernel))
+        noise = jax.random.normal(self.make_rng("dropout"), (self.samples, *mean.shape), mean.dtype)
+        return jnp.mean(activate(self.activation, mean + jnp.sqrt(variance) * noise), 0)
+
+
+class StochasticDepth(nn.Module):
+    """Leaves out a residual branch at random in training, and scales it by its probability of survival in evaluation.
+
+        training: b f(x), b = 1 with probability `survival`, else 0;   evaluation: survival f(x)
+
+    What is left out has gradient zero; its BatchNorm statistics are still updated.
+
+    Attributes:
+      per_example: whether every example draws its own b. The paper draws one for the batch.
+
+    Reference: Huang et al., `Deep Networks with Stochastic Depth`, 2016 (arXiv 1603.09382).
+    """
+
+    per_example: bool = False
+
+    @nn.compact
+    def __call__(self, branch: jax.Array, survival: Any, *, train: bool) -> jax.Array:
+        """Maps a branch's output [batch, ...] to the same shape; `survival` is a probability, also a traced one."""
+        if not train:
+            return branch * jnp.asarray(survival, branch.dtype)
+        shape = (len(branch),) + (1,) * (branch.ndim - 1) if self.per_example else ()
+        kept = jax.random.bernoulli(self.make_rng("dropout"), survival, shape)
+        return branch * lax.convert_element_type(kept, branch.dtype)
+
+
+def linear_decay(final: float, layers: int) -> tuple[float, ...]:
+    """Survival probabilities of stochastic depth, 1 - l / L (1 - final) for the branches l = 1 ... L.
+
+    Raises:
+      ValueError: `final` is not in (0, 1], or `layers` is below 1.
+
+    Example:
+      >>> linear_decay(0.5, 4)
+      (0.875, 0.75, 0.625, 0.5)
+
+    Reference: Huang et al. 2016 (arXiv 1603.09382), eq. 4.
+    """
+    check_integer("linear_decay", "layers", layers, at_least=1)
+    check_real("linear_decay", "final", final, at_least=0)
+    require(0 < final <= 1, f"linear_decay: final must be in (0, 1], got final={final}")
+    return tuple(1 - layer / layers * (1 - final) for layer in range(1, layers + 1))

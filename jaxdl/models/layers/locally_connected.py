@@ -1,0 +1,63 @@
+"""Convolution whose weights are not shared between places."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from flax.typing import Dtype
+
+from jaxdl.arguments import check_integer, require
+from jaxdl.models.layers.initializers import Initializer, lecun_normal
+
+
+class LocalConv(nn.Module):
+    """A locally connected layer: every output pixel has its own kernel and bias. Stride 1.
+
+    `flax.linen.ConvLocal` with the same parameters and numbers, as one matrix product a pixel: its gradient takes a
+    tenth of the time on the CPU (`benchmarks/layers.py`).
+
+    Parameters: kernel [height, width, channels * window^2, features] (channel by channel, row by row), bias
+    [height, width, features], for the output's height and width.
+
+    Attributes:
+      features: output channels.
+      window: side of the kernels.
+      padding: zeros on all sides.
+      dtype: dtype of the computation; by default the input's.
+      kernel_init, bias_init: initialisers.
+
+    Raises:
+      ValueError: a value is below 1 (padding: 0), or the input is not images at least as large as the window.
+
+    Reference: cuda-convnet, layer type `local`; as in its `layers-conv-local-13pct.cfg`.
+    """
+
+    features: int
+    window: int
+    padding: int = 0
+    dtype: Dtype | None = None
+    kernel_init: Initializer = lecun_normal
+    bias_init: Initializer = nn.initializers.zeros_init()
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_integer("LocalConv", "features", self.features, at_least=1)
+        check_integer("LocalConv", "window", self.window, at_least=1)
+        check_integer("LocalConv", "padding", self.padding, at_least=0)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [batch, height, width, channels] to [batch, new height, new width, features]."""
+        k, p = self.window, self.padding
+        require(
+            x.ndim == 4 and min(x.shape[1:3]) + 2 * p >= k,
+            f"LocalConv: the input must be [batch, height, width, channels] with sides >= window={k}, got {x.shape}",
+        )
+        _, height, width, channels = x.shape
+        rows, columns = height + 2 * p - k + 1, width + 2 * p - k + 1
+        kernel = self.param("kernel", self.kernel_init, (rows, columns, channels * k * k, self.features), jnp.float32)
+        bias = self.param("bias", self.bias_init, (rows, columns, self.features), jnp.float32)
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
+        windows = jnp.stack([x[:, i : i + rows, j : j + columns] for i in range(k) for j in range(k)], -1)
+        return jnp.einsum("bhwk,hwkf->bhwf", windows.reshape(len(x), rows, columns, -1), kernel) + bias

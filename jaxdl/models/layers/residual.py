@@ -1,0 +1,66 @@
+"""Skip connections: shortcuts A, B and C of the ResNet paper, adding and concatenating."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl.arguments import require
+
+Project: TypeAlias = Callable[[jax.Array], jax.Array]
+"""A 1x1 convolution of the given stride to the given width, with its normalisation: makes its parameters when called."""
+
+Shortcut: TypeAlias = Callable[[jax.Array, int, int, Project], jax.Array]
+"""(x, features, stride, project) -> what the branch's output is added to."""
+
+
+def shortcut_a(x: jax.Array, features: int, stride: int, project: Project) -> jax.Array:
+    """Option A: no parameters. Every `stride`-th pixel, and channels of zeros before and after those that are there.
+
+    Args:
+      x: [batch, height, width, channels].
+      features: channels needed, at least those of x.
+      stride: of the block.
+      project: not used.
+
+    Returns:
+      [batch, height / stride, width / stride, features], sides rounded up.
+
+    Raises:
+      ValueError: x has more channels than `features`.
+
+    Reference: He et al., `Deep Residual Learning`, 2015 (arXiv 1512.03385), sec. 4.1. It does not say on which side the
+    zeros stand; both is what the pretrained CIFAR ResNets of akamaster/pytorch_resnet_cifar10 have.
+    """
+    del project
+    missing = features - x.shape[-1]
+    require(
+        missing >= 0, f"shortcut_a: zeros cannot take {x.shape[-1]} channels to {features}; use shortcut_b or shortcut_c"
+    )
+    x = x[:, ::stride, ::stride]
+    return jnp.pad(x, ((0, 0),) * 3 + ((missing // 2, missing - missing // 2),)) if missing else x
+
+
+def shortcut_b(x: jax.Array, features: int, stride: int, project: Project) -> jax.Array:
+    """Option B: a projection where the shape changes, the identity elsewhere. Arguments as for `shortcut_a`."""
+    return x if stride == 1 and x.shape[-1] == features else project(x)
+
+
+def shortcut_c(x: jax.Array, features: int, stride: int, project: Project) -> jax.Array:
+    """Option C: a projection in every block. Arguments as for `shortcut_a`."""
+    del features, stride
+    return project(x)
+
+
+def add_skip(shortcut: jax.Array, branch: jax.Array) -> jax.Array:
+    """A residual connection: x + f(x)."""
+    return shortcut + branch
+
+
+def concatenate_skip(shortcut: jax.Array, branch: jax.Array) -> jax.Array:
+    """A dense connection: the channels of x, then those of f(x).
+
+    Reference: Huang et al., `Densely Connected Convolutional Networks`, 2017 (arXiv 1608.06993).
+    """
+    return jnp.concatenate([shortcut, branch], -1)

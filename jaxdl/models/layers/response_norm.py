@@ -1,0 +1,101 @@
+"""Local response normalisation: neighbours inhibit each other. AlexNet's form and cuda-convnet's two."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxdl.arguments import check_integer, check_real, require
+
+
+def local_response_norm(
+    x: jax.Array,
+    *,
+    size: int = 5,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 2.0,
+    divide_by_size: bool = False,
+) -> jax.Array:
+    """Divides every number by a power of the squares at its place in the neighbouring channels.
+
+        b_i = a_i / (k + alpha sum_j a_j^2)^beta,   j from i - size // 2 to i + (size - 1) // 2, inside the channels
+
+    as in AlexNet. With `divide_by_size` alpha is divided by `size` (by the full size at the first and last channels too):
+    cuda-convnet's `cmrnorm`, with k=1, and torch's `LocalResponseNorm(size, alpha, beta, k)`, which is
+
+        local_response_norm(x, size=size, alpha=alpha, beta=beta, k=k, divide_by_size=True)
+
+    Args:
+      x: [..., channels].
+      size: channels that enter each sum.
+      alpha: weight of the sum.
+      beta: exponent.
+      k: what is added, so that small activations stay what they are (but for k^-beta).
+      divide_by_size: whether the sum is a mean.
+
+    Returns:
+      The same shape and dtype; computed in float32 or wider.
+
+    Raises:
+      ValueError: `size` is below 1, `k` is not positive, or `alpha` or `beta` is negative.
+
+    Reference: Krizhevsky et al., `ImageNet Classification with Deep Convolutional Neural Networks`, 2012, sec. 3.3.
+    """
+    _check("local_response_norm", size, alpha, beta, k)
+    weight = alpha / size if divide_by_size else alpha
+    return _divide(x, weight, beta, k, lambda squares: _window_sum(squares, size, axis=-1))
+
+
+def spatial_response_norm(
+    x: jax.Array, *, size: int = 3, alpha: float = 5e-5, beta: float = 0.75, k: float = 1.0
+) -> jax.Array:
+    """Divides every number by a power of the squares around it in its own channel: cuda-convnet's `rnorm`.
+
+        b_rc = a_rc / (k + alpha / size^2 sum_{r'c'} a_{r'c'}^2)^beta
+
+    over the window of `size` rows and columns around (r, c), as far as it lies in the image.
+
+    Args:
+      x: [batch, height, width, channels].
+      size: side of the window.
+      alpha: weight of the mean of squares.
+      beta: exponent.
+      k: what is added.
+
+    Returns:
+      The same shape and dtype; computed in float32 or wider.
+
+    Raises:
+      ValueError: as `local_response_norm`, or the input is not images.
+
+    Reference: cuda-convnet, layer type `rnorm`, as in its `layers-18pct.cfg`.
+    """
+    _check("spatial_response_norm", size, alpha, beta, k)
+    require(x.ndim == 4, f"spatial_response_norm: x must be [batch, height, width, channels], got shape {x.shape}")
+    return _divide(
+        x, alpha / size**2, beta, k, lambda squares: _window_sum(_window_sum(squares, size, axis=1), size, axis=2)
+    )
+
+
+def _check(function: str, size, alpha, beta, k) -> None:
+    check_integer(function, "size", size, at_least=1)
+    check_real(function, "alpha", alpha, at_least=0)
+    check_real(function, "beta", beta, at_least=0)
+    check_real(function, "k", k, at_least=0)
+    require(k > 0, f"{function}: k must be positive, got k={k}; a black image would be divided by 0")
+
+
+def _divide(x, weight, beta, k, window_sum):
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    base = k + weight * window_sum(jnp.square(wide))
+    # x^-3/4 by two roots: a general power takes most of the layer's time on a CPU.
+    factor = lax.rsqrt(base) * jnp.sqrt(lax.rsqrt(base)) if beta == 0.75 else base**-beta
+    return (wide * factor).astype(x.dtype)
+
+
+def _window_sum(x, size, axis):
+    """Sums over `size` neighbours along an axis, with zeros beyond the ends."""
+    pads = [(0, 0)] * x.ndim
+    pads[axis] = (size // 2, (size - 1) // 2)
+    padded = jnp.pad(x, pads)
+    return sum(lax.slice_in_dim(padded, i, i + x.shape[axis], axis=axis % x.ndim) for i in range(size))

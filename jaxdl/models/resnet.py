@@ -1,0 +1,376 @@
+"""Residual networks: for ImageNet and CIFAR, plain twins, bottlenecks, pre-activation, wide, stochastic depth.
+
+One module, `ResNet`, made by `resnet`, `resnet_cifar` and `wide_resnet`; variants are fields.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.typing import Dtype
+
+from jaxdl.arguments import check_integer, check_real, require
+from jaxdl.models.layers.activations import Activation, activate
+from jaxdl.models.layers.convolution import Conv
+from jaxdl.models.layers.dropout import Dropout, StochasticDepth, linear_decay
+from jaxdl.models.layers.initializers import he_normal
+from jaxdl.models.layers.normalization import BatchNorm, Norm
+from jaxdl.models.layers.pooling import max_pool
+from jaxdl.models.layers.residual import Shortcut, add_skip, shortcut_a, shortcut_b
+
+_IMAGENET = {
+    18: ((2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3), False),
+    50: ((3, 4, 6, 3), True),
+    101: ((3, 4, 23, 3), True),
+    152: ((3, 8, 36, 3), True),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """What all blocks of a residual network have in common; the fields are explained in `resnet`."""
+
+    bottleneck: bool = False
+    preactivation: bool = False
+    shortcut: Shortcut | None = shortcut_b
+    norm: Norm | None = BatchNorm
+    activation: Activation = nn.relu
+    stochastic_depth: float = 1.0
+    dropout: float = 0.0
+    zero_gamma: bool = False
+    dtype: Dtype | None = None
+
+    def convolution(self, width: int, window: int, stride: int, name: str) -> Conv:
+        """A convolution with torch's padding; it has a bias only where no normalisation follows."""
+        return Conv(
+            width,
+            (window, window),
+            strides=stride,
+            padding=window // 2,
+            use_bias=self.norm is None,
+            kernel_init=he_normal,
+            dtype=self.dtype,
+            name=name,
+        )
+
+    def normalize(self, x: jax.Array, name: str, *, train: bool, zero: bool = False) -> jax.Array:
+        """The normalisation, if there is one."""
+        if self.norm is None:
+            return x
+        scale_init = nn.initializers.zeros if zero else nn.initializers.ones
+        return self.norm(scale_init=scale_init, dtype=self.dtype, name=name)(x, train=train)
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions, or a bottleneck of 1x1, 3x3 and 1x1 to four times the width, and a shortcut.
+
+    The stride is in the first 3x3 convolution, also of a bottleneck (torchvision's; the paper's has it in the 1x1
+    before).
+
+    Attributes:
+      width: channels of the 3x3 convolutions.
+      stride: of the block.
+      variant: the network's.
+    """
+
+    width: int
+    stride: int
+    variant: Variant
+
+    @nn.compact
+    def __call__(self, x: jax.Array, survival: float | jax.Array, *, train: bool) -> jax.Array:
+        """Maps [batch, height, width, channels] to the next block's input."""
+        v, w = self.variant, self.width
+        layers = [(1, w, 1), (3, w, self.stride), (1, 4 * w, 1)] if v.bottleneck else [(3, w, self.stride), (3, w, 1)]
+        features = layers[-1][1]
+
+        def project(x):
+            y = v.convolution(features, 1, self.stride, "shortcut_conv")(x)
+            return y if v.preactivation else v.normalize(y, "shortcut_norm", train=train)
+
+        branch, projected = x, x
+        for number, (window, width, stride) in enumerate(layers, 1):
+            last = number == len(layers)
+            if v.preactivation:
+                branch = activate(v.activation, v.normalize(branch, f"norm{number}", train=train))
+                if number == 1:
+                    projected = branch  # a projection sees what the branch sees; an identity does not
+                if last and v.dropout:
+                    branch = Dropout(v.dropout)(branch, train=train)
+            branch = v.convolution(width, window, stride, f"conv{number}")(branch)
+            if not v.preactivation:
+                branch = v.normalize(branch, f"norm{number}", train=train, zero=last and v.zero_gamma)
+                branch = branch if last else activate(v.activation, branch)
+        if v.shortcut is not None:
+            if v.stochastic_depth < 1:
+                branch = StochasticDepth()(branch, survival, train=train)
+            branch = add_skip(v.shortcut(x, features, self.stride, lambda _: project(projected)), branch)
+        return branch if v.preactivation else activate(v.activation, branch)
+
+
+class ResNet(nn.Module):
+    """A stem, stages of blocks, the mean over the image, logits. Make one with `resnet` and its like.
+
+    Modules are called stem_conv, stem_norm, stage1_block1 ... (with conv1, norm1, ..., shortcut_conv, shortcut_norm),
+    final_norm (with pre-activation) and head. With `scan` the blocks 2, 3, ... of a stage are one module, stage1_rest,
+    whose arrays have a leading axis for the block.
+    """
+
+    num_classes: int
+    stage_sizes: tuple[int, ...]
+    widths: tuple[int, ...]
+    stem_width: int
+    imagenet_stem: bool
+    scan: bool
+    variant: Variant
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Maps images [batch, height, width, channels] to logits [batch, num_classes]."""
+        v = self.variant
+        window, stride = (7, 2) if self.imagenet_stem else (3, 1)
+        x = v.convolution(self.stem_width, window, stride, "stem_conv")(x)
+        if self.imagenet_stem or not v.preactivation:
+            x = activate(v.activation, v.normalize(x, "stem_norm", train=train))
+        if self.imagenet_stem:
+            x = max_pool(x, window=3, stride=2, padding=1)
+
+        survival = iter(linear_decay(v.stochastic_depth, sum(self.stage_sizes)))
+        for stage, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True), 1):
+            x = Block(width, 1 if stage == 1 else 2, v, name=f"stage{stage}_block1")(x, next(survival), train=train)
+            rest = [next(survival) for _ in range(size - 1)]
+            if self.scan and rest:
+                x = _scan(Block(width, 1, v, name=f"stage{stage}_rest"), x, rest, train=train)
+            else:
+                for number, probability in enumerate(rest, 2):
+                    x = Block(width, 1, v, name=f"stage{stage}_block{number}")(x, probability, train=train)
+
+        if v.preactivation:
+            x = activate(v.activation, v.normalize(x, "final_norm", train=train))
+        x = jnp.mean(x, (1, 2))
+        logits = nn.Dense(self.num_classes, kernel_init=he_normal, dtype=v.dtype, name="head")(x)
+        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+
+def _scan(block: Block, x: jax.Array, survival: Sequence[float], *, train: bool) -> jax.Array:
+    """Applies equal blocks, each with its own parameters and probability of survival, in one loop."""
+    run = nn.scan(
+        lambda block, x, probability: (block(x, probability, train=train), None),
+        variable_axes={"params": 0, "batch_stats": 0},
+        split_rngs={"params": True, "dropout": True},
+        length=len(survival),
+    )
+    x = x.astype(jnp.promote_types(x.dtype, block.variant.dtype or x.dtype))
+    return run(block, x, jnp.asarray(survival, jnp.float32))[0]
+
+
+def resnet(
+    depth: int = 50,
+    num_classes: int = 1000,
+    *,
+    shortcut: Shortcut | None = shortcut_b,
+    norm: Norm | None = BatchNorm,
+    activation: Activation = nn.relu,
+    preactivation: bool = False,
+    stochastic_depth: float = 1.0,
+    zero_gamma: bool = False,
+    scan: bool = False,
+    dtype: Dtype | None = None,
+) -> ResNet:
+    """The ImageNet ResNets; parameter counts are torchvision's (25,557,032 at depth 50).
+
+    Convolutions and head start by He's initialisation. Padding is symmetric, as torch's.
+
+    Args:
+      depth: 18, 34 (blocks of two 3x3 convolutions), 50, 101 or 152 (bottlenecks).
+      num_classes: logits.
+      shortcut: `layers.shortcut_a`, `shortcut_b` (default) or `shortcut_c`; None for none: the plain twin.
+      norm: `layers.BatchNorm`, `LayerNorm`, `InstanceNorm`, `GroupNorm`, a `functools.partial` of one, or None
+        (convolutions then have biases).
+      activation: a function, or a class of modules such as `layers.PReLU`.
+      preactivation: normalisation and activation before each convolution (He 2016) rather than after.
+      stochastic_depth: probability that the last branch survives in training; it falls linearly from 1 at the input.
+        1 switches it off; the paper's is 0.5. It draws from the random stream "dropout".
+      zero_gamma: each branch starts at zero, by the scale of its last normalisation (Goyal et al. 2017).
+      scan: runs the equal blocks of a stage as one scanned block: the same function, and compilation takes hardly
+        longer for a deeper net (`benchmarks/compile_time.py`). Their arrays are stacked; `stack_blocks` and
+        `unstack_blocks` convert.
+      dtype: dtype of the computation, bfloat16 for example; parameters, statistics and logits are float32.
+
+    Raises:
+      ValueError: a value is out of its range, or two do not go together.
+
+    References:
+      He et al., `Deep Residual Learning for Image Recognition`, 2015 (arXiv 1512.03385);
+      He et al., `Identity Mappings in Deep Residual Networks`, 2016 (arXiv 1603.05027);
+      Huang et al., `Deep Networks with Stochastic Depth`, 2016 (arXiv 1603.09382);
+      Goyal et al., `Accurate, Large Minibatch SGD`, 2017 (arXiv 1706.02677).
+    """
+    require(depth in _IMAGENET, f"resnet: depth must be one of {', '.join(map(str, _IMAGENET))}, got depth={depth!r}")
+    sizes, bottleneck = _IMAGENET[depth]
+    return _checked(
+        "resnet",
+        num_classes,
+        stage_sizes=sizes,
+        widths=(64, 128, 256, 512),
+        stem_width=64,
+        imagenet_stem=True,
+        scan=scan,
+        variant=Variant(
+            bottleneck=bottleneck,
+            preactivation=preactivation,
+            shortcut=shortcut,
+            norm=norm,
+            activation=activation,
+            stochastic_depth=stochastic_depth,
+            zero_gamma=zero_gamma,
+            dtype=dtype,
+        ),
+    )
+
+
+def resnet_cifar(
+    depth: int = 20,
+    num_classes: int = 10,
+    *,
+    bottleneck: bool = False,
+    preactivation: bool = False,
+    shortcut: Shortcut | None = shortcut_a,
+    norm: Norm | None = BatchNorm,
+    activation: Activation = nn.relu,
+    stochastic_depth: float = 1.0,
+    zero_gamma: bool = False,
+    widths: tuple[int, ...] = (16, 32, 64),
+    scan: bool = False,
+    dtype: Dtype | None = None,
+) -> ResNet:
+    """The CIFAR ResNets: a 3x3 stem and three stages for images of 32 pixels; 269,722 parameters at depth 20.
+
+    Plain twins have `shortcut=None`. Pre-activation and bottlenecks as in He et al. 2016:
+    `resnet_cifar(164, bottleneck=True, preactivation=True, shortcut=layers.shortcut_b)`.
+
+    Args:
+      depth: 6 n + 2, for n blocks in each stage: 20, 32, 44, 56, 110, 1202, ...; with `bottleneck` 9 n + 2: 164, 1001, ...
+      num_classes: logits.
+      bottleneck: blocks of 1x1, 3x3 and 1x1 convolutions, the last with four times the channels.
+      shortcut: as for `resnet`; `shortcut_a` (default) is the paper's.
+      widths: channels of the three stages.
+      preactivation, norm, activation, stochastic_depth, zero_gamma, scan, dtype: as for `resnet`.
+
+    Raises:
+      ValueError: as for `resnet`.
+
+    References: as for `resnet`; He et al. 2015, sec. 4.2.
+    """
+    layers = 3 if bottleneck else 2
+    blocks = _blocks("resnet_cifar", depth, 3 * layers, 2)
+    widths = tuple(check_integer("resnet_cifar", "width", width, at_least=1) for width in widths)
+    require(len(widths) == 3, f"resnet_cifar: widths must be three numbers of channels, got widths={widths}")
+    return _checked(
+        "resnet_cifar",
+        num_classes,
+        stage_sizes=(blocks,) * 3,
+        widths=widths,
+        stem_width=widths[0],
+        imagenet_stem=False,
+        scan=scan,
+        variant=Variant(
+            bottleneck=bottleneck,
+            preactivation=preactivation,
+            shortcut=shortcut,
+            norm=norm,
+            activation=activation,
+            stochastic_depth=stochastic_depth,
+            zero_gamma=zero_gamma,
+            dtype=dtype,
+        ),
+    )
+
+
+def wide_resnet(
+    depth: int = 28,
+    widen: int = 10,
+    num_classes: int = 10,
+    *,
+    dropout: float = 0.0,
+    norm: Norm | None = BatchNorm,
+    activation: Activation = nn.relu,
+    stochastic_depth: float = 1.0,
+    scan: bool = False,
+    dtype: Dtype | None = None,
+) -> ResNet:
+    """The wide ResNets for CIFAR: pre-activation, 16, 32 and 64 times `widen` channels; WRN-28-10 by default.
+
+    Args:
+      depth: 6 n + 4, for n blocks in each stage: 16, 28, 40, ...
+      widen: factor of the widths.
+      num_classes: logits.
+      dropout: rate between the two convolutions of a block (the paper's 0.3).
+      norm, activation, stochastic_depth, scan, dtype: as for `resnet`.
+
+    Raises:
+      ValueError: as for `resnet`.
+
+    Reference: Zagoruyko and Komodakis, `Wide Residual Networks`, 2016 (arXiv 1605.07146).
+    """
+    check_integer("wide_resnet", "widen", widen, at_least=1)
+    return _checked(
+        "wide_resnet",
+        num_classes,
+        stage_sizes=(_blocks("wide_resnet", depth, 6, 4),) * 3,
+        widths=(16 * widen, 32 * widen, 64 * widen),
+        stem_width=16,
+        imagenet_stem=False,
+        scan=scan,
+        variant=Variant(
+            preactivation=True,
+            norm=norm,
+            activation=activation,
+            stochastic_depth=stochastic_depth,
+            dropout=dropout,
+            dtype=dtype,
+        ),
+    )
+
+
+plain_cifar = functools.partial(resnet_cifar, shortcut=None)
+"""The plain twins of the CIFAR ResNets: the same layers without shortcuts. Arguments as for `resnet_cifar`."""
+
+
+def _blocks(function: str, depth: int, layers: int, others: int) -> int:
+    """How many blocks a stage has."""
+    check_integer(function, "depth", depth, at_least=1)
+    blocks, beyond = divmod(depth - others, layers)
+    examples = ", ".join(str(layers * n + others) for n in (1, 2, 3))
+    require(
+        blocks >= 1 and beyond == 0,
+        f"{function}: depth must be {layers} n + {others} ({examples}, ...), got depth={depth}",
+    )
+    return blocks
+
+
+def _checked(function: str, num_classes: int, *, variant: Variant, **fields) -> ResNet:
+    """The network, after checks of what all of them share."""
+    check_integer(function, "num_classes", num_classes, at_least=1)
+    check_real(function, "dropout", variant.dropout, at_least=0, below=1)
+    final = variant.stochastic_depth
+    check_real(function, "stochastic_depth", final, at_least=0)
+    require(0 < final <= 1, f"{function}: stochastic_depth must be a probability in (0, 1], got {final}")
+    require(
+        final == 1 or variant.shortcut is not None,
+        f"{function}: stochastic_depth={final} needs a shortcut; a plain network with a layer left out is cut in two",
+    )
+    require(
+        not variant.zero_gamma or (variant.norm is not None and not variant.preactivation),
+        f"{function}: zero_gamma=True needs a norm after the last convolution of a branch, that is norm not None and "
+        "preactivation=False; it would cut the gradient off",
+    )
+    require(
+        not variant.zero_gamma or variant.shortcut is not None,
+        f"{function}: zero_gamma=True needs a shortcut; a plain network would give nothing but zeros",
+    )
+    return ResNet(num_classes, variant=variant, **fields)

@@ -1,0 +1,62 @@
+"""From the parameters of a residual network with blocks one by one to those of its scanned form, and back."""
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl.arguments import require
+
+_BLOCK = re.compile(r"stage(\d+)_block(\d+)")
+_REST = re.compile(r"stage(\d+)_rest")
+
+
+def stack_blocks(variables: dict[str, Any]) -> dict[str, Any]:
+    """Variables of a ResNet made with `scan=False`, for the same one with `scan=True`.
+
+    Args:
+      variables: {"params": ..., "batch_stats": ...}, as `model.init` gives them, or trees like them.
+
+    Returns:
+      The same numbers, those of the blocks 2, 3, ... of each stage stacked: `stage1_block2`, ... to `stage1_rest`.
+
+    Raises:
+      ValueError: there are no blocks.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxdl import models
+      >>> variables = models.resnet_cifar(20).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
+      >>> stack_blocks(variables)["params"]["stage2_rest"]["conv1"]["kernel"].shape
+      (2, 3, 3, 32, 32)
+    """
+    return {name: _stack(tree) for name, tree in variables.items()}
+
+
+def unstack_blocks(variables: dict[str, Any]) -> dict[str, Any]:
+    """Undoes `stack_blocks`."""
+    return {name: _unstack(tree) for name, tree in variables.items()}
+
+
+def _stack(tree: dict[str, Any]) -> dict[str, Any]:
+    names = {name: tuple(map(int, match.groups())) for name in tree if (match := _BLOCK.fullmatch(name))}
+    require(bool(names) or not tree, f"stack_blocks: there is no stage1_block1 among {sorted(tree)}")
+    rest: dict[int, list] = {}
+    for name, (stage, number) in sorted(names.items(), key=lambda item: item[1]):
+        if number > 1:
+            rest.setdefault(stage, []).append(tree[name])
+    kept = {name: value for name, value in tree.items() if name not in names or names[name][1] == 1}
+    stacked = {f"stage{s}_rest": jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks) for s, blocks in rest.items()}
+    return kept | stacked
+
+
+def _unstack(tree: dict[str, Any]) -> dict[str, Any]:
+    out = {}
+    for name, value in tree.items():
+        if match := _REST.fullmatch(name):
+            for i in range(len(jax.tree.leaves(value)[0])):
+                out[f"stage{match[1]}_block{i + 2}"] = jax.tree.map(lambda leaf, i=i: leaf[i], value)
+        else:
+            out[name] = value
+    return out

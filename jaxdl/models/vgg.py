@@ -1,0 +1,119 @@
+"""VGG: as published (and in torchvision), and for CIFAR as in the paper on stochastic weight averaging."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.typing import Dtype
+
+from jaxdl.arguments import check_integer, check_real, require
+from jaxdl.models.classifier import dense_classifier
+from jaxdl.models.layers.activations import Activation, activate
+from jaxdl.models.layers.convolution import Conv
+from jaxdl.models.layers.initializers import variance_scaling
+from jaxdl.models.layers.normalization import Norm
+from jaxdl.models.layers.pooling import adaptive_avg_pool, max_pool
+
+_WIDTHS = (64, 128, 256, 512, 512)
+_STAGES = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+_he_fan_out = variance_scaling(2.0, "fan_out", "normal")
+
+
+class VGG(nn.Module):
+    """Five stages of 3x3 convolutions, each ended by max pooling, and three dense layers. Make one with `vgg`."""
+
+    num_classes: int
+    stage_sizes: tuple[int, ...]
+    norm: Norm | None
+    activation: Activation
+    hidden: int
+    pooled: int
+    dropout: float
+    dropout_first: bool
+    dtype: Dtype | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Maps images [batch, height, width, channels], sides at least 32, to logits [batch, num_classes]."""
+        number = 0
+        for width, size in zip(_WIDTHS, self.stage_sizes, strict=True):
+            for _ in range(size):
+                number += 1
+                conv = Conv(
+                    width, (3, 3), padding=1, kernel_init=_he_fan_out, dtype=self.dtype, name=f"conv{number}"
+                )
+                x = conv(x)
+                if self.norm is not None:
+                    x = self.norm(dtype=self.dtype, name=f"norm{number}")(x, train=train)
+                x = activate(self.activation, x)
+            x = max_pool(x)
+        logits = dense_classifier(
+            adaptive_avg_pool(x, self.pooled),
+            num_classes=self.num_classes,
+            hidden=self.hidden,
+            first=number + 1,
+            dropout=self.dropout,
+            dropout_first=self.dropout_first,
+            activation=self.activation,
+            kernel_init=variance_scaling(1 / 3, "fan_in", "uniform"),
+            bias_init=nn.initializers.zeros,
+            dtype=self.dtype,
+            train=train,
+        )
+        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+
+def vgg(
+    depth: int = 16,
+    num_classes: int = 1000,
+    *,
+    norm: Norm | None = None,
+    activation: Activation = nn.relu,
+    hidden: int = 4096,
+    pooled: int = 7,
+    dropout: float = 0.5,
+    dropout_first: bool = False,
+    dtype: Dtype | None = None,
+) -> VGG:
+    """VGG as torchvision has it: 138,357,544 parameters at depth 16, 138,365,992 with `norm=layers.BatchNorm`.
+
+    Convolutions start by He's initialisation for the fan out, dense layers uniform in +-1 / sqrt(fan in), biases at 0.
+    Layers are called conv1 ... (norm1 ...), dense14, dense15 (at depth 16) and head.
+
+    Args:
+      depth: 11, 13, 16 or 19 layers with weights.
+      num_classes: logits.
+      norm: `layers.BatchNorm` or another normalisation after each convolution, or None.
+      activation: a function, or a class of modules such as `layers.PReLU`.
+      hidden: width of the two hidden dense layers.
+      pooled: side to which the last feature maps are pooled; they are 7 x 7 for images of 224 pixels.
+      dropout: rate at the two hidden dense layers.
+      dropout_first: dropout before each of them, rather than after.
+      dtype: dtype of the computation; parameters and logits are float32.
+
+    Raises:
+      ValueError: a value is out of its range; or, when called, images of fewer than 32 pixels.
+
+    Reference: Simonyan and Zisserman, `Very Deep Convolutional Networks`, 2014 (arXiv 1409.1556), configurations A to E.
+    """
+    require(depth in _STAGES, f"vgg: depth must be one of {', '.join(map(str, _STAGES))}, got depth={depth!r}")
+    check_real("vgg", "dropout", dropout, at_least=0, below=1)
+    return VGG(
+        num_classes=check_integer("vgg", "num_classes", num_classes, at_least=1),
+        stage_sizes=_STAGES[depth],
+        norm=norm,
+        activation=activation,
+        hidden=check_integer("vgg", "hidden", hidden, at_least=1),
+        pooled=check_integer("vgg", "pooled", pooled, at_least=1),
+        dropout=dropout,
+        dropout_first=dropout_first,
+        dtype=dtype,
+    )
+
+
+vgg_cifar = functools.partial(vgg, num_classes=10, hidden=512, pooled=1, dropout_first=True)
+"""VGG for CIFAR as in `Averaging Weights Leads to Wider Optima` (arXiv 1803.05407): two hidden layers of 512.
+
+15,245,130 parameters at depth 16, for 10 classes. Arguments as for `vgg`.
+"""
