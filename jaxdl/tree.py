@@ -1,9 +1,10 @@
-"""Trees: finding a state in a nested optimizer state, masks by path."""
+"""Trees: finding a state in a nested optimizer state, masks by path, arrays in the place of others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 
 from jaxdl.arguments import require
 from jaxdl.typing import Params
@@ -47,11 +48,89 @@ def mask_by_path(wanted: Callable[[str], bool]) -> Callable[[Params], Any]:
 
 
 def no_bias_no_norm(params: Params) -> Any:
-    """The mask that leaves out biases and the scales of normalisation layers: what has fewer than two axes.
+    """The mask that leaves out biases, the scales of normalisation layers and the slopes of PReLU.
+
+    That is what is called "bias", "scale" or "slope", and all that has fewer than two axes. (The names matter where
+    arrays have more axes: stacked blocks, biases of locally connected layers.)
 
     Example:
       >>> import jax.numpy as jnp
       >>> no_bias_no_norm({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3), "scale": jnp.ones(3)})
       {'bias': False, 'kernel': True, 'scale': False}
     """
-    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+    names = ("bias", "scale", "slope")
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf.ndim >= 2 and path_name(path).rpartition("/")[2] not in names, params
+    )
+
+
+def check_arrays(
+    what: str,
+    *,
+    needed: Mapping[str, Sequence[int]],
+    given: Mapping[str, Sequence[int] | None],
+    given_names: Mapping[str, str] | None = None,
+) -> None:
+    """Raises `ValueError` unless the arrays given are the ones needed, with a list of those that are not.
+
+    Args:
+      what: begins the message.
+      needed: shapes by path.
+      given: shapes by path; None for what is no array.
+      given_names: what the givens are called where they come from, by path.
+    """
+    names = given_names or {}
+
+    def shown(path: str) -> str:
+        return path if names.get(path, path) == path else f"{path} ({names[path]})"
+
+    shapes = {path: shape if shape is None else tuple(shape) for path, shape in given.items()}
+    missing = [f"{path} {tuple(shape)}" for path, shape in needed.items() if path not in shapes]
+    unexpected = [f"{shown(path)} {shape or 'not an array'}" for path, shape in shapes.items() if path not in needed]
+    mis_shaped = [
+        f"{shown(path)} is {shapes[path]}, needed is {tuple(shape)}"
+        for path, shape in needed.items()
+        if path in shapes and shapes[path] != tuple(shape)
+    ]
+    found = {"missing": missing, "unexpected": unexpected, "mis-shaped": mis_shaped}
+    lists = [f"{len(lines)} {kind}:\n    " + "\n    ".join(lines) for kind, lines in found.items() if lines]
+    require(not lists, f"{what}\n  " + "\n  ".join(lists))
+
+
+def start_from(drawn: Any, given: Any, *, new: Sequence[str] = (), function: str = "start_from") -> Any:
+    """A model's variables with the numbers given in the place of those drawn.
+
+    Args:
+      drawn: {"params": ..., "batch_stats": ...}.
+      given: the same, of any floating dtype; what belongs to `new` may be missing or of another shape.
+      new: names of modules that keep what was drawn, as in ("head",).
+      function: named in errors.
+
+    Raises:
+      ValueError: an array is missing, unexpected or mis-shaped (with a list of them), or a name in `new` names nothing.
+    """
+
+    def is_new(path: str) -> bool:
+        module = path.partition("/")[2]
+        return any(module == name or module.startswith(f"{name}/") for name in new)
+
+    leaves, structure = jax.tree_util.tree_flatten_with_path(drawn)
+    drawn_paths = [path_name(path) for path, _ in leaves]
+    for name in new:
+        known = any(path.partition("/")[2].startswith(f"{name}/") for path in drawn_paths)
+        require(known, f"{function}: new={name!r} names no module of the model; there are {_top_names(drawn_paths)}")
+    numbers = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(given)}
+    check_arrays(
+        f"{function}: the variables do not fit the model",
+        needed={p: leaf.shape for p, (_, leaf) in zip(drawn_paths, leaves, strict=True) if not is_new(p)},
+        given={path: getattr(leaf, "shape", None) for path, leaf in numbers.items() if not is_new(path)},
+    )
+    chosen = [
+        leaf if is_new(path) else jnp.asarray(numbers[path], leaf.dtype)
+        for path, (_, leaf) in zip(drawn_paths, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, chosen)
+
+
+def _top_names(paths: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(path.split("/")[1] for path in paths if "/" in path))

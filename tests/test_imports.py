@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"jaxdl.typing", "jaxdl.arguments", "jaxdl.progress"},
     {"jaxdl.tree"},
-    {"jaxdl.optim", "jaxdl.models", "jaxdl.data", "jaxdl.transfer"},
+    {"jaxdl.optim", "jaxdl.models", "jaxdl.data"},
+    {"jaxdl.transfer"},
     {"jaxdl.ensemble"},
     {"jaxdl.train"},
     {"jaxdl.report", "jaxdl.practice"},

@@ -7,6 +7,7 @@ from jaxdl.models.cuda_convnet import ConvLocalNet, CudaConvNet, conv_local, cud
 from jaxdl.models.mlp import MLP, mlp
 from jaxdl.models.resnet import ResNet, plain_cifar, resnet, resnet_cifar, wide_resnet
 from jaxdl.models.stacked import stack_blocks, unstack_blocks
+from jaxdl.models.summary import Summary, summary
 from jaxdl.models.vgg import VGG, vgg, vgg_cifar
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "ConvNet",
     "CudaConvNet",
     "ResNet",
+    "Summary",
     "alexnet",
     "alexnet_one_tower",
     "alexnet_torchvision",
@@ -29,6 +31,7 @@ __all__ = [
     "resnet",
     "resnet_cifar",
     "stack_blocks",
+    "summary",
     "unstack_blocks",
     "vgg",
     "vgg_cifar",

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdl.arguments import check_integer, require
+from jaxdl.tree import start_from
 from jaxdl.typing import Params
 
 
@@ -30,21 +31,32 @@ class TrainState(NamedTuple):
 
 
 def init_state(
-    model: nn.Module, tx: optax.GradientTransformation, key: jax.Array, image_shape: Sequence[int]
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    key: jax.Array,
+    image_shape: Sequence[int],
+    *,
+    variables: dict[str, Params] | None = None,
+    new: Sequence[str] = (),
 ) -> TrainState:
-    """Draws a model's parameters and makes the state that training starts from.
+    """Draws a model's parameters, or takes those given, and makes the state that training starts from.
 
     Args:
       model: a module called as `model(images, train=bool)`, images [batch, height, width, channels].
       tx: the optimizer.
       key: `jax.random.key(seed)`.
       image_shape: (height, width, channels): `train_set.image_shape`.
+      variables: parameters and batch statistics to start from, {"params": ..., "batch_stats": ...}, of
+        `transfer.load_torch_weights` or of another state (`state.variables`); by default all are drawn.
+      new: names of modules that are drawn all the same, `("head",)` for a new head; in `variables` they may have other
+        shapes.
 
     Returns:
       A state at step 0.
 
     Raises:
-      ValueError: an argument is not what it should be.
+      ValueError: an argument is not what it should be; `variables` lacks arrays, has others or of other shapes (all are
+        listed).
     """
     check_model_and_tx("init_state", model, tx)
     is_key = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()
@@ -55,7 +67,12 @@ def init_state(
         "pass train_set.image_shape",
     )
     shape = tuple(check_integer("init_state", "image_shape", side, at_least=1) for side in image_shape)
-    return _compiled_init(model, tx, shape)(key)
+    require(variables is not None or not new, f"init_state: new={new!r} goes with variables=...; without, all are drawn")
+    state = _compiled_init(model, tx, shape)(key)
+    if variables is None:
+        return state
+    chosen = start_from(state.variables, {"batch_stats": {}, **variables}, new=new, function="init_state")
+    return state._replace(**chosen, opt_state=jax.jit(tx.init)(chosen["params"]))
 
 
 @functools.lru_cache(maxsize=64)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl import optim
+from jaxdl import optim, transfer
 from jaxdl.arguments import require
 from jaxdl.train.losses import Loss, cross_entropy
 from jaxdl.train.state import TrainState, check_model_and_tx
@@ -86,7 +86,7 @@ def train_step(
 
     The optimizer is given what some links ask for: the loss (`value`), the gradient (`grad`) and the loss as a
     function of the parameters on this batch (`value_fn`). With `scale_by_nesterov_lookahead` in the chain the
-    gradient is taken where that looks.
+    gradient is taken where that looks; what `transfer.freeze` froze has none.
     """
     kept, needed = (jax.tree.structure(t) for t in (state.opt_state, jax.eval_shape(tx.init, state.params)))
     require(
@@ -98,16 +98,22 @@ def train_step(
     inputs = model_inputs(images, preprocess)
     dropout_key = jax.random.fold_in(jax.random.fold_in(state.key, _MODEL), state.step)
 
+    frozen = transfer.frozen_params(state.opt_state, state.params)
+
     def objective(params):
-        logits, updated = model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            inputs,
-            train=True,
-            rngs={"dropout": dropout_key},
-            mutable=["batch_stats"],
-        )
+        if frozen is not None:
+            params = jax.tree.map(lambda keep, p: jax.lax.stop_gradient(p) if keep else p, frozen, params)
+        with transfer.frozen_modules_evaluate(frozen):
+            logits, updated = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                inputs,
+                train=True,
+                rngs={"dropout": dropout_key},
+                mutable=["batch_stats"],
+            )
+        batch_stats = transfer.frozen_statistics(frozen, state.batch_stats, updated.get("batch_stats", {}))
         error = jnp.mean(jnp.argmax(logits, -1) != labels)
-        return jnp.mean(loss(logits, labels)), (updated.get("batch_stats", {}), error)
+        return jnp.mean(loss(logits, labels)), (batch_stats, error)
 
     point = optim.lookahead_params(state.params, state.opt_state)
     (value, (batch_stats, error)), grads = jax.value_and_grad(objective, has_aux=True)(point)

@@ -1,0 +1,228 @@
+"""Fine-tuning: frozen layers, rates by depth, gradual unfreezing."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import flax.linen as nn
+import jax
+import optax
+
+from jaxdl.arguments import check_real, require
+from jaxdl.tree import find_states, path_name
+from jaxdl.typing import Params
+
+Predicate: TypeAlias = Callable[[str], bool]
+"""Takes a parameter's path, as in "stage1_block1/conv1/kernel"."""
+
+Groups: TypeAlias = Sequence[str | tuple[str, ...]]
+"""Parts of a model from the input to the output, each the beginning, or beginnings, of the paths that belong to it."""
+
+
+class FrozenMark(NamedTuple):
+    """Stands for a parameter that is frozen. It holds nothing: which are frozen is known when compiling."""
+
+
+class TrainedMark(NamedTuple):
+    """Stands for a parameter that is trained."""
+
+
+class FreezeState(NamedTuple):
+    """State of `freeze`."""
+
+    marks: Any  # a tree like the parameters, of FrozenMark and TrainedMark; no arrays
+
+
+def freeze(predicate: Predicate) -> optax.GradientTransformation:
+    """Keeps parameters as they are: the last link of a chain (but for averages and snapshots, which go after it).
+
+    `train.make_step` and `train.fit` find it in the optimizer's state. They do not compute the gradients of what is
+    frozen, nor anything that only those need; and a frozen BatchNorm normalises by its running statistics, which stay still
+    (a `flax.linen.BatchNorm` by the batch's, but its statistics stay still, too). Links before it see zero gradients.
+
+    Args:
+      predicate: takes a parameter's path, as in "stage1_block1/conv1/kernel", and says whether it is frozen.
+
+    Raises:
+      ValueError: `predicate` is not a function; or (when the state is made) it freezes every parameter.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> params = {"conv": {"kernel": jnp.ones(2)}, "head": {"kernel": jnp.ones(2)}}
+      >>> tx = optax.chain(optax.sgd(0.5), freeze(lambda path: not path.startswith("head")))
+      >>> updates, _ = tx.update(params, tx.init(params), params)
+      >>> updates["conv"]["kernel"].tolist(), updates["head"]["kernel"].tolist()
+      ([0.0, 0.0], [-0.5, -0.5])
+    """
+    require(callable(predicate), f"freeze: predicate must be a function from a path to a bool, got {predicate!r}")
+
+    def init(params: Params) -> FreezeState:
+        return FreezeState(_marks(predicate, params))
+
+    def update(updates, state, params=None):
+        del params
+        keep = _frozen(state.marks)
+        return jax.tree.map(lambda frozen, u: jax.numpy.zeros_like(u) if frozen else u, keep, updates), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def refreeze(opt_state: Any, predicate: Predicate, params: Params) -> Any:
+    """The state of a chain with `freeze` for the same chain with another predicate; all else in it goes on.
+
+    Args:
+      opt_state: a state with one `freeze` in it.
+      predicate: the new one.
+      params: the parameters.
+
+    Raises:
+      ValueError: there is no `freeze` in the state, or everything would be frozen.
+    """
+    require(len(find_states(opt_state, FreezeState)) == 1, "refreeze: the optimizer state must hold one transfer.freeze")
+    marks = FreezeState(_marks(predicate, params))
+    is_freeze = lambda node: isinstance(node, FreezeState)  # noqa: E731
+    return jax.tree.map(lambda node: marks if is_freeze(node) else node, opt_state, is_leaf=is_freeze)
+
+
+def gradual_unfreezing(groups: Groups) -> list[Predicate]:
+    """Predicates for `freeze`, one for each stage: first only the last group is trained, then the last two, ...
+
+    Args:
+      groups: parts of the model from the input to the output, `("stem", "stage1", "stage2", "stage3", "head")` for a CIFAR
+        ResNet.
+
+    Returns:
+      As many predicates as there are groups; the last freezes nothing.
+
+    Raises:
+      ValueError: no groups; or, from a predicate, a path that belongs to none.
+
+    Example:
+      >>> import jax
+      >>> from jaxdl import data, models, optim, train, transfer
+      >>> train_set, _ = data.load("fashion_mini")
+      >>> model, key = models.resnet_cifar(8), jax.random.key(0)
+      >>> for stage, frozen in enumerate(transfer.gradual_unfreezing(("stem", "stage", "head"))):
+      ...     tx = optax.chain(optim.momentum(0.1), transfer.freeze(frozen))
+      ...     if stage == 0:
+      ...         state = train.init_state(model, tx, key, train_set.image_shape)
+      ...     else:
+      ...         opt_state = transfer.refreeze(state.opt_state, frozen, state.params)
+      ...         state = state._replace(opt_state=opt_state)
+      ...     # state, _ = train.fit(state, model, tx, train_set, steps=(stage + 1) * 100)
+
+    Reference: Howard and Ruder, `Universal Language Model Fine-tuning`, 2018 (arXiv 1801.06146), sec. 3.3.
+    """
+    require(len(groups) >= 1, f"gradual_unfreezing: needs at least one group, got groups={groups!r}")
+
+    def stage(trained: int) -> Predicate:
+        return lambda path: _group("gradual_unfreezing", groups, path) < len(groups) - trained
+
+    return [stage(trained) for trained in range(1, len(groups) + 1)]
+
+
+def scale_by_depth(groups: Groups, factor: float = 2.6) -> optax.GradientTransformation:
+    """Discriminative rates: the updates of each group are 1 / factor of the next one's; the last group's stay.
+
+        u_g <- u_g / factor^(L - g),   g = 1 ... L
+
+    A link without state, for after the learning rate.
+
+    Args:
+      groups: as for `gradual_unfreezing`.
+      factor: positive; 2.6 in the paper.
+
+    Raises:
+      ValueError: `factor` is not positive, no groups; or (when the state is made) a parameter belongs to none.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> tx = scale_by_depth(("conv", "head"), factor=10.0)
+      >>> updates = {"conv1": jnp.ones(1), "head": jnp.ones(1)}
+      >>> updates, _ = tx.update(updates, tx.init(updates))
+      >>> [round(float(u[0]), 3) for u in updates.values()]
+      [0.1, 1.0]
+
+    Reference: Howard and Ruder, `Universal Language Model Fine-tuning`, 2018 (arXiv 1801.06146), sec. 3.2.
+    """
+    require(len(groups) >= 1, f"scale_by_depth: needs at least one group, got groups={groups!r}")
+    check_real("scale_by_depth", "factor", factor, at_least=0)
+    require(factor > 0, f"scale_by_depth: factor must be positive, got factor={factor}")
+
+    def scaled(path, update):
+        below = len(groups) - 1 - _group("scale_by_depth", groups, path_name(path))
+        return update * jax.numpy.asarray(factor**-below, update.dtype)
+
+    def init(params: Params) -> optax.EmptyState:
+        for path, _ in jax.tree_util.tree_leaves_with_path(params):
+            _group("scale_by_depth", groups, path_name(path))
+        return optax.EmptyState()
+
+    def update(updates, state, params=None):
+        del params
+        return jax.tree_util.tree_map_with_path(scaled, updates), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def frozen_params(opt_state: Any, params: Params) -> Any | None:
+    """Which parameters are frozen: a tree of bools like them, or None if there is no `freeze` in the state."""
+    states = find_states(opt_state, FreezeState)
+    if not states:
+        return None
+    masks = [_frozen(state.marks) for state in states]
+    return jax.tree.map(lambda _, *frozen: any(frozen), params, *masks)
+
+
+@contextlib.contextmanager
+def frozen_modules_evaluate(frozen: Any | None) -> Iterator[None]:
+    """Within it, modules whose parameters are all frozen and that keep batch statistics run with `train=False`."""
+    by_path = {path_name(path): value for path, value in jax.tree_util.tree_leaves_with_path(frozen)}
+
+    def intercept(call, arguments, keywords, context):
+        module = context.module
+        if keywords.get("train") and "batch_stats" in module.variables:
+            own = [by_path.get("/".join((*module.path, name))) for name in module.variables.get("params", {})]
+            if own and all(own):
+                keywords = {**keywords, "train": False}
+        return call(*arguments, **keywords)
+
+    with nn.intercept_methods(intercept) if by_path else contextlib.nullcontext():
+        yield
+
+
+def frozen_statistics(frozen: Any | None, before: Params, after: Params) -> Params:
+    """Batch statistics after a step, but those before it for modules whose parameters are all frozen."""
+    if frozen is None:
+        return after
+    frozen_at: dict[str, bool] = {}
+    for path, value in jax.tree_util.tree_leaves_with_path(frozen):
+        module = path_name(path).rpartition("/")[0]
+        frozen_at[module] = frozen_at.get(module, True) and value
+    return jax.tree_util.tree_map_with_path(
+        lambda path, old, new: old if frozen_at.get(path_name(path).rpartition("/")[0], False) else new, before, after
+    )
+
+
+def _marks(predicate: Predicate, params: Params) -> Any:
+    marks = jax.tree_util.tree_map_with_path(
+        lambda path, _: FrozenMark() if predicate(path_name(path)) else TrainedMark(), params
+    )
+    require(
+        not all(jax.tree.leaves(_frozen(marks))),
+        "freeze: predicate freezes every parameter; paths are as in "
+        + ", ".join(path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)[:3]),
+    )
+    return marks
+
+
+def _frozen(marks: Any) -> Any:
+    is_mark = lambda node: isinstance(node, FrozenMark | TrainedMark)  # noqa: E731
+    return jax.tree.map(lambda mark: isinstance(mark, FrozenMark), marks, is_leaf=is_mark)
+
+
+def _group(function: str, groups: Groups, path: str) -> int:
+    for number, beginnings in enumerate(groups):
+        if path.startswith(beginnings):
+            return number
+    raise ValueError(f"{function}: the parameter {path} belongs to no group of {tuple(groups)}")
