@@ -1,7 +1,5 @@
 """VGG: as published (and in torchvision), and for CIFAR as in the paper on stochastic weight averaging."""
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -112,8 +110,29 @@ def vgg(
     )
 
 
-vgg_cifar = functools.partial(vgg, num_classes=10, hidden=512, pooled=1, dropout_first=True)
-"""VGG for CIFAR as in `Averaging Weights Leads to Wider Optima` (arXiv 1803.05407): two hidden layers of 512.
+def vgg_cifar(
+    depth: int = 16,
+    num_classes: int = 10,
+    *,
+    norm: Norm | None = None,
+    activation: Activation = nn.relu,
+    dropout: float = 0.5,
+    dtype: Dtype | None = None,
+) -> VGG:
+    """VGG for CIFAR as in the paper on stochastic weight averaging: 15,245,130 parameters at depth 16, for 10 classes.
 
-15,245,130 parameters at depth 16, for 10 classes. Arguments as for `vgg`.
-"""
+    Two hidden dense layers of 512 with dropout before each. Arguments as for `vgg`.
+
+    Reference: Izmailov et al., `Averaging Weights Leads to Wider Optima`, 2018 (arXiv 1803.05407).
+    """
+    return vgg(
+        depth,
+        num_classes,
+        norm=norm,
+        activation=activation,
+        hidden=512,
+        pooled=1,
+        dropout=dropout,
+        dropout_first=True,
+        dtype=dtype,
+    )

@@ -32,6 +32,16 @@ _DTYPES = {
     "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
 }
+_DAMAGED = (  # what reading a damaged file may raise
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    struct.error,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OverflowError,
+    TypeError,
+)
 
 
 class _Storage(NamedTuple):
@@ -109,7 +119,7 @@ def read_torch_file(path: Path) -> Any:
     """
     try:
         return _read_zip(path) if zipfile.is_zipfile(path) else _read_pickles(path)
-    except (pickle.UnpicklingError, EOFError, KeyError, IndexError, AttributeError, TypeError, struct.error) as error:
+    except _DAMAGED as error:
         raise ValueError(
             f"{path} is not a file that torch.save wrote, or it is damaged: {type(error).__name__}: {error}"
         ) from error
@@ -124,7 +134,7 @@ def _read_zip(path: Path) -> Any:
         if order in archive.namelist():
             require(archive.read(order) == b"little", f"{path} was written on a big-endian machine; that is not read here")
         tree = _Unpickler(io.BytesIO(archive.read(names[0]))).load()
-        return _with_arrays(tree, lambda storage: np.frombuffer(archive.read(f"{folder}data/{storage.key}"), storage.dtype))
+        return _with_arrays(tree, lambda storage: _numbers(archive.read(f"{folder}data/{storage.key}"), storage.dtype))
 
 
 def _read_pickles(path: Path) -> Any:
@@ -139,8 +149,13 @@ def _read_pickles(path: Path) -> Any:
         for key in map(str, keys):
             (count,) = struct.unpack("<q", file.read(8))
             require(key in dtypes, f"{path} is damaged: nothing refers to its storage {key!r}")
-            storages[key] = np.frombuffer(file.read(count * dtypes[key].itemsize), dtypes[key])
+            storages[key] = _numbers(file.read(count * dtypes[key].itemsize), dtypes[key])
         return _with_arrays(tree, lambda storage: storages[storage.key])
+
+
+def _numbers(content: bytes, dtype: np.dtype) -> np.ndarray:
+    """What was read, but for a last number that is cut off; a tensor that needs more raises."""
+    return np.frombuffer(content[: len(content) // dtype.itemsize * dtype.itemsize], dtype)
 
 
 def _with_arrays(tree: Any, numbers: Callable[[_Storage], Any]) -> Any:

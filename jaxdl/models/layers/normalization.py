@@ -89,8 +89,9 @@ class BatchNorm(nn.Module):
             batch_mean, batch_var, count = self._batch_statistics(distance)
             if not self.is_initializing():
                 estimate = batch_var * (count / max(count - 1, 1)) if self.unbiased else batch_var
-                mean.value = self.momentum * mean.value + (1 - self.momentum) * (origin + batch_mean)
-                var.value = self.momentum * var.value + (1 - self.momentum) * estimate
+                for running, batch in ((mean, origin + batch_mean), (var, estimate)):
+                    old = running.value
+                    running.value = (self.momentum * old + (1 - self.momentum) * batch).astype(old.dtype)
         else:
             batch_mean, batch_var = jnp.zeros_like(mean.value), var.value
         y = (distance - batch_mean) * (lax.rsqrt(batch_var + self.epsilon) * scale) + bias
@@ -203,8 +204,14 @@ def _normalize_groups(module, x: jax.Array, groups: int) -> jax.Array:
     )
     scale, bias = _scale_and_bias(module, channels)
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    grouped = wide.reshape(x.shape[0], -1, groups, channels // groups)
-    centred = grouped - jnp.mean(grouped, (1, 3), keepdims=True)
-    variance = jnp.mean(jnp.square(centred), (1, 3), keepdims=True)
-    y = (centred * lax.rsqrt(variance + module.epsilon)).reshape(x.shape) * scale + bias
+    positions = wide.reshape(x.shape[0], -1, channels)
+
+    def group_mean(per_position: jax.Array) -> jax.Array:
+        """[batch, 1, channels]: over positions first, channel by channel, which keeps the inner loops long."""
+        per_channel = jnp.mean(per_position, 1).reshape(x.shape[0], groups, -1)
+        return jnp.repeat(jnp.mean(per_channel, 2), channels // groups, axis=1)[:, None]
+
+    centred = positions - group_mean(positions)
+    factor = lax.rsqrt(group_mean(jnp.square(centred)) + module.epsilon) * scale
+    y = (centred * factor + bias).reshape(x.shape)
     return y.astype(module.dtype or x.dtype)

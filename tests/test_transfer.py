@@ -1,0 +1,315 @@
+"""Weights from torch's files, and fine-tuning."""
+
+import json
+import pickle
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import NoisyNormNet, random_dataset
+from safetensors.numpy import save_file
+
+from jaxdl import data, models, optim, train, transfer
+from jaxdl.models import layers
+from jaxdl.transfer.torch_files import read_torch_file
+from oracles.random_weights import random_images, random_weight
+
+ORACLES = Path(__file__).parent / "oracles"
+NAMES = json.loads((ORACLES / "torch_models.json").read_text())
+LOGITS = np.load(ORACLES / "torch_models.npz")
+IMAGENET = data.Standardize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def torch_state(name: str) -> dict[str, np.ndarray]:
+    return {key: random_weight(key, tuple(shape)) for key, shape in NAMES[name].items()}
+
+
+@pytest.fixture(scope="module")
+def resnet18_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "resnet18.npz"
+    np.savez(path, **torch_state("resnet18"))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "side"),
+    [
+        ("resnet18", models.resnet(18), 64),
+        ("resnet50", models.resnet(50, scan=True), 64),
+        pytest.param("resnet34", models.resnet(34), 64, marks=pytest.mark.slow),
+        pytest.param("resnet101", models.resnet(101, scan=True), 64, marks=pytest.mark.slow),
+        pytest.param("resnet152", models.resnet(152), 64, marks=pytest.mark.slow),
+        ("alexnet", models.alexnet_torchvision(), 224),
+        pytest.param("vgg16", models.vgg(16), 64, marks=pytest.mark.slow),
+        pytest.param("vgg16_bn", models.vgg(16, norm=layers.BatchNorm), 64, marks=pytest.mark.slow),
+    ],
+)
+def test_logits_are_torchs(name, model, side, tmp_path):
+    """torchvision's architectures with random weights: logits recorded from torch, of about 1."""
+    np.savez(tmp_path / "weights.npz", **torch_state(name))
+    variables = transfer.load_torch_weights(model, tmp_path / "weights.npz")
+    logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, random_images((2, side, side, 3)))
+    theirs = LOGITS[f"logits/{name}"]
+    assert 0.1 < np.abs(theirs).max() < 30
+    np.testing.assert_allclose(logits, theirs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("suffix", [".th", ".npz"])
+@pytest.mark.parametrize(
+    ("name", "depth", "published"),
+    [
+        ("resnet20-12fca82f", 20, 8.27),
+        pytest.param("resnet56-4bfd9763", 56, 6.61, marks=pytest.mark.slow),
+    ],
+)
+def test_pretrained_cifar_resnets_have_their_published_error(cifar10, real_data, name, depth, published, suffix):
+    """On the whole test set, to one image of 10,000."""
+    model, (_, test_set) = models.resnet_cifar(depth), cifar10
+    variables = transfer.load_torch_weights(model, real_data.parents[1] / "weights" / f"{name}{suffix}")
+    state = train.init_state(model, optim.sgd(0.1), jax.random.key(0), test_set.image_shape, variables=variables)
+    if suffix == ".npz":  # the same numbers: no need to count all images again
+        test_set = test_set[:500]
+        other = transfer.load_torch_weights(model, real_data.parents[1] / "weights" / f"{name}.th")
+        assert all(jax.tree.leaves(jax.tree.map(np.array_equal, variables, other)))
+    error = 100 * train.evaluate(state, model, test_set, preprocess=IMAGENET).error
+    assert abs(error - published) <= (0.0101 if suffix == ".th" else 4)
+
+
+@pytest.mark.parametrize("name", ["torch_zip.pth", "torch_legacy.th"])
+def test_torch_files(name):
+    """Both formats, written by torch: views, a shared storage, every dtype, and objects that are no tensors."""
+    content = read_torch_file(ORACLES / name)
+    assert content["epoch"] == 3
+    assert content["best_prec1"] == 91.5
+    with np.load(ORACLES / "torch_file.npz") as numbers:
+        assert set(numbers) == set(content["state_dict"])
+        for key in numbers:
+            found = content["state_dict"][key]
+            if key == "bfloat16":
+                assert found.dtype == jnp.bfloat16
+                found = found.astype(np.float32)
+            assert found.dtype == numbers[key].dtype, key
+            np.testing.assert_array_equal(found, numbers[key])
+
+
+class Attack:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_pickled_code_does_not_run(tmp_path):
+    """A file that would write another one when unpickled the usual way."""
+    trap, file = tmp_path / "trap", tmp_path / "evil.pth"
+    with file.open("wb") as out:
+        for part in (0x1950A86A20F9469CFC6C, 1001, {}, {"state_dict": {"conv1.weight": Attack(trap)}}, []):
+            pickle.dump(part, out, protocol=2)
+    pickle.loads(pickle.dumps(Attack(trap)))
+    assert trap.exists()  # it is a real attack
+    trap.unlink()
+    with pytest.raises(ValueError, match=r"unexpected:\n    conv1.weight not an array"):
+        transfer.load_torch_weights(models.resnet_cifar(8), file)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("w.th", b"", "is not a file that torch.save wrote"),
+        ("w.pth", b"PK\x05\x06" + b"\0" * 18, "it has no data.pkl"),
+        ("w.pt", pickle.dumps(5), "is not a file that torch.save wrote"),
+        ("w.h5", b"x", "must end in .npz, .safetensors or .pth"),
+    ],
+)
+def test_files_that_are_not_torchs(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        transfer.load_torch_weights(models.resnet_cifar(8), tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["torch_zip.pth", "torch_legacy.th"])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.99])
+def test_damaged_files(tmp_path, name, share):
+    content = (ORACLES / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=r"damaged|not a file that torch.save wrote"):
+        transfer.load_torch_weights(models.resnet_cifar(8), tmp_path / name)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        transfer.load_torch_weights(models.resnet_cifar(8), tmp_path / "none.pth")
+
+
+def test_entries_that_do_not_fit_are_listed(resnet18_file, tmp_path):
+    entries = dict(np.load(resnet18_file))
+    entries["layer9.0.conv1.weight"] = entries.pop("layer1.0.conv1.weight")
+    entries["fc.bias"] = np.zeros(7, np.float32)
+    entries["strange"] = np.zeros(3)
+    np.savez(tmp_path / "wrong.npz", **entries)
+    with pytest.raises(ValueError, match="does not fit this ResNet") as caught:
+        transfer.load_torch_weights(models.resnet(18), tmp_path / "wrong.npz")
+    assert str(caught.value).partition("ResNet\n")[2].splitlines() == [
+        "  1 missing:",
+        "    params/stage1_block1/conv1/kernel (3, 3, 64, 64)",
+        "  2 unexpected:",
+        "    params/stage9_block1/conv1/kernel (layer9.0.conv1.weight) (3, 3, 64, 64)",
+        "    strange (3,)",
+        "  1 mis-shaped:",
+        "    params/head/bias (fc.bias) is (7,), needed is (1000,)",
+    ]
+
+
+def test_prefixes_wrappers_and_safetensors(resnet18_file, tmp_path):
+    model = models.resnet(18)
+    plain = transfer.load_torch_weights(model, resnet18_file)
+    entries = dict(np.load(resnet18_file))
+    save_file({f"module.{key}": np.ascontiguousarray(value) for key, value in entries.items()}, tmp_path / "w.safetensors")
+    found = transfer.load_torch_weights(model, tmp_path / "w.safetensors")
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, plain, found)))
+
+
+def test_a_new_head(resnet18_file):
+    """Weights for 1000 classes start a model for 3; the head alone is drawn."""
+    pretrained = transfer.load_torch_weights(models.resnet(18), resnet18_file)
+    model, tx, shape = models.resnet(18, 3), optim.momentum(0.1), (32, 32, 3)
+    drawn = train.init_state(model, tx, jax.random.key(1), shape)
+    state = train.init_state(model, tx, jax.random.key(1), shape, variables=pretrained, new=("head",))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
+        source = drawn.params if path[0].key == "head" else pretrained["params"]
+        for key in path:
+            source = source[key.key]
+        np.testing.assert_array_equal(leaf, source)
+    with pytest.raises(ValueError, match=r"2 mis-shaped:\n    params/head/bias is \(1000,\), needed is \(3,\)"):
+        train.init_state(model, tx, jax.random.key(1), shape, variables=pretrained)
+    with pytest.raises(ValueError, match="new='top' names no module of the model; there are .*head"):
+        train.init_state(model, tx, jax.random.key(1), shape, variables=pretrained, new=("top",))
+    with pytest.raises(ValueError, match="goes with variables"):
+        train.init_state(model, tx, jax.random.key(1), shape, new=("head",))
+
+
+def only_head(path):
+    return not path.startswith("head")
+
+
+def step_of(model, tx, dataset, batch=16):
+    state = train.init_state(model, tx, jax.random.key(0), dataset.image_shape)
+    return state, train.make_step(model, tx, preprocess=dataset.standardize), (dataset.images[:batch], dataset.labels[:batch])
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_frozen_parts_stay_and_run_as_in_evaluation(scan):
+    """The head's update is the one that logistic regression on the frozen features, in evaluation mode, would make."""
+    dataset = random_dataset(shape=(8, 8, 3))
+    model, tx = models.resnet_cifar(20, 3, scan=scan), optax.chain(optim.add_l2(0.1), optim.sgd(0.1), transfer.freeze(only_head))
+    state, step, batch = step_of(model, tx, dataset)
+    before = jax.tree.map(jnp.copy, state)
+    after, metrics = step(state, batch)
+    frozen = {k: v for k, v in after.params.items() if k != "head"}
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, frozen, {k: before.params[k] for k in frozen})))
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, after.batch_stats, before.batch_stats)))
+
+    def loss(head):
+        variables = {**before.variables, "params": {**before.params, "head": head}}
+        logits = model.apply(variables, dataset.standardize(batch[0]), train=False)
+        return train.cross_entropy(logits, batch[1]).mean()
+
+    value, grads = jax.value_and_grad(loss)(before.params["head"])
+    assert metrics.loss == pytest.approx(float(value), rel=1e-6)
+    expected = jax.tree.map(lambda p, g: p - 0.1 * (g + 0.1 * p), before.params["head"], grads)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.params["head"], expected)
+
+
+def test_frozen_gradients_are_not_computed():
+    """A step of the whole net has about three convolutions for each forward one; of the head alone, only the forward ones."""
+    dataset, model = random_dataset(shape=(8, 8, 3)), models.resnet_cifar(8, 3)
+    counts = {}
+    forward = 7
+    for name, tx in {
+        "all": optim.sgd(0.1),
+        "head": optax.chain(optim.sgd(0.1), transfer.freeze(only_head)),
+        "stage3 and head": optax.chain(optim.sgd(0.1), transfer.freeze(lambda p: p.startswith(("stem", "stage1", "stage2")))),
+    }.items():
+        state, step, batch = step_of(model, tx, dataset)
+        hlo = step.lower(state, batch).compile().as_text()
+        counts[name] = hlo.count(" convolution(") + hlo.count("__onednn$conv")
+    assert counts["head"] == forward
+    assert counts["stage3 and head"] == forward + 2 + 1  # two weight gradients; the first one's input needs none
+    assert counts["all"] == 3 * forward - 1
+
+
+def test_flax_batch_norm_statistics_stay_too():
+    """A module of the user's own, whose BatchNorm is Flax's."""
+    dataset = random_dataset()
+    state, step, batch = step_of(
+        NoisyNormNet(), optax.chain(optim.sgd(0.1), transfer.freeze(lambda p: not p.startswith("Dense_1"))), dataset
+    )
+    before = jax.tree.map(jnp.copy, state)
+    after, _ = step(state, batch)
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, after.batch_stats, before.batch_stats)))
+    assert not np.array_equal(after.params["Dense_1"]["kernel"], before.params["Dense_1"]["kernel"])
+
+
+def test_freezing_everything_or_with_no_function():
+    with pytest.raises(ValueError, match="predicate must be a function from a path to a bool"):
+        transfer.freeze("head")
+    with pytest.raises(ValueError, match="freezes every parameter; paths are as in a"):
+        transfer.freeze(lambda path: True).init({"a": jnp.ones(2)})
+
+
+def test_gradual_unfreezing_trains_one_group_more_at_each_stage():
+    dataset, model = random_dataset(shape=(8, 8, 3)), models.resnet_cifar(8, 3)
+    groups = ("stem", ("stage1", "stage2"), "stage3", "head")
+    state, moved = None, []
+    for frozen in transfer.gradual_unfreezing(groups):
+        tx = optax.chain(optim.momentum(0.1), transfer.freeze(frozen))
+        if state is None:
+            state = train.init_state(model, tx, jax.random.key(0), dataset.image_shape)
+        else:
+            state = state._replace(opt_state=transfer.refreeze(state.opt_state, frozen, state.params))
+        before = jax.tree.map(jnp.copy, state)
+        state, _ = train.fit(state, model, tx, dataset, steps=int(state.step) + 2, batch_size=16, progress=False)
+        changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before.params, state.params)
+        kernels = {p: v["conv1"]["kernel"] if "stage" in p else v["kernel"] for p, v in changed.items() if "norm" not in p}
+        moved.append([name for name, yes in kernels.items() if yes])
+    assert [sorted(m) for m in moved] == [
+        ["head"],
+        ["head", "stage3_block1"],
+        ["head", "stage1_block1", "stage2_block1", "stage3_block1"],
+        ["head", "stage1_block1", "stage2_block1", "stage3_block1", "stem_conv"],
+    ]
+
+
+def test_momentum_goes_on_through_unfreezing():
+    params = {"a": jnp.ones(1), "b": jnp.ones(1)}
+    chain = lambda predicate: optax.chain(optim.momentum(0.1, decay=0.5), transfer.freeze(predicate))  # noqa: E731
+    first, second = chain(lambda p: p == "a"), chain(lambda p: False)
+    grads = {"a": jnp.zeros(1), "b": jnp.ones(1)}
+    _, opt_state = first.update(grads, first.init(params), params)
+    opt_state = transfer.refreeze(opt_state, lambda p: False, params)
+    assert jax.tree.structure(opt_state) == jax.tree.structure(second.init(params))
+    updates, _ = second.update(grads, opt_state, params)
+    assert float(updates["b"][0]) == pytest.approx(-0.1 * 1.5)
+    with pytest.raises(ValueError, match="must hold one transfer.freeze"):
+        transfer.refreeze(optim.sgd(0.1).init(params), lambda p: False, params)
+
+
+def test_scale_by_depth():
+    params = {name: jnp.ones(2) for name in ("stem_conv", "stem_norm", "stage1_block1", "stage2_block1", "head")}
+    tx = transfer.scale_by_depth(("stem", ("stage1", "stage2"), "head"), factor=4.0)
+    updates, _ = tx.update(params, tx.init(params))
+    assert {k: float(v[0]) for k, v in updates.items()} == {
+        "stem_conv": 1 / 16, "stem_norm": 1 / 16, "stage1_block1": 1 / 4, "stage2_block1": 1 / 4, "head": 1,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="the parameter head belongs to no group"):
+        transfer.scale_by_depth(("stem", "stage")).init(params)
+    for bad, message in (({"groups": ()}, "at least one group"), ({"groups": ("a",), "factor": 0}, "must be positive")):
+        with pytest.raises(ValueError, match=message):
+            transfer.scale_by_depth(**bad)
+    with pytest.raises(ValueError, match="at least one group"):
+        transfer.gradual_unfreezing(())
