@@ -46,7 +46,7 @@ preact_164 = functools.partial(
         (models.resnet_cifar(56), CIFAR, 853_018),
         (models.resnet_cifar(110), CIFAR, 1_727_962),
         (models.resnet_cifar(1202, scan=True), CIFAR, 19_421_274),
-        (models.resnet_cifar(20, shortcut=layers.shortcut_b), CIFAR, 272_474 + 2 * (32 + 64)),
+        (models.resnet_cifar(20, shortcut=layers.shortcut_b), CIFAR, 272_474),
         (models.plain_cifar(20), CIFAR, 269_722),
     ],
 )
@@ -208,8 +208,10 @@ VARIANTS = {
 
 
 def residual_net(name, **fields):
-    depth = 29 if VARIANTS[name].get("bottleneck") else 20
-    return models.resnet_cifar(depth, 4, widths=(4, 8, 16), **(VARIANTS[name] | fields))
+    """Two stages, of one block and of three: all there is to a longer network, in a third of the time to compile."""
+    depth = 11 if VARIANTS[name].get("bottleneck") else 8
+    net = models.resnet_cifar(depth, 4, widths=(4, 8, 16), **(VARIANTS[name] | fields))
+    return net.clone(stage_sizes=(1, 3), widths=(4, 8))
 
 
 def images(dtype=jnp.float32, n=3, side=12):
@@ -241,8 +243,8 @@ def network_by_hand(name, variables, x):
 
     x = conv(params["stem_conv"], x)
     x = x if preact else relu(norm(params.get("stem_norm"), x))
-    for stage in (1, 2, 3):
-        for block in (1, 2, 3):
+    for stage, size in ((1, 1), (2, 3)):
+        for block in range(1, size + 1):
             p = params[f"stage{stage}_block{block}"]
             stride = 2 if stage > 1 and block == 1 else 1
             strides = (1, stride, 1) if bottleneck else (stride, 1)
@@ -278,7 +280,10 @@ def test_networks_by_hand(x64, name):
     np.testing.assert_allclose(logits, jax.jit(lambda v: network_by_hand(name, v, x))(variables), rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+FAST = ("basic", "pre-activation bottleneck", "no norm", "PReLU")
+
+
+@pytest.mark.parametrize("name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS])
 def test_scanned_is_the_same_network(name):
     """Logits, gradients and statistics in float32, and the way back to single blocks."""
     alone, scanned, x = residual_net(name), residual_net(name, scan=True), images()
@@ -320,11 +325,16 @@ def test_gradients_against_finite_differences(x64, name, scan):
 
 @pytest.mark.parametrize(
     ("model", "side"),
-    [(models.conv_local(response_norm=True), 16), (models.cuda_convnet(hidden=None, response_norm=True), 16)],
+    [
+        (models.conv_local(response_norm=True, activation=jnp.tanh), 12),
+        (models.cuda_convnet(hidden=None, response_norm=True, activation=jnp.tanh), 12),
+    ],
 )
 def test_gradients_of_cuda_convnets(x64, model, side):
     x = images(jnp.float64, n=2, side=side)
-    variables = jax.tree.map(lambda leaf: 10.0 * leaf.astype(jnp.float64), model.init(jax.random.key(0), x, train=False))
+    drawn = model.init(jax.random.key(0), x, train=False)
+    rescaled = lambda leaf: leaf / leaf.std() / np.sqrt(math.prod(leaf.shape[-4:-1])) if leaf.any() else leaf  # noqa: E731
+    variables = jax.tree.map(lambda leaf: rescaled(leaf.astype(jnp.float64)), drawn)
     function = jax.jit(lambda params: jnp.sin(model.apply({"params": params}, x, train=True)))
     check_grads(function, (variables["params"],), order=1, modes=["rev"], rtol=1e-4, eps=1e-6)
 
@@ -346,14 +356,15 @@ def test_bfloat16_computation(scan):
 def test_zero_gamma_starts_as_the_shortcuts_alone():
     """Blocks within a stage are then the identity: the network of one block per stage gives the same logits."""
     x = images()
-    deep, shallow = residual_net("zero gamma"), models.resnet_cifar(8, 4, widths=(4, 8, 16), zero_gamma=True)
+    deep = residual_net("zero gamma")
+    shallow = deep.clone(stage_sizes=(1, 1))
     variables = initial(deep, x.shape[1:])
     few = {k: {n: v for n, v in tree.items() if "block2" not in n and "block3" not in n} for k, tree in variables.items()}
     logits = [m.apply(v, x, train=True, mutable=["batch_stats"])[0] for m, v in ((deep, variables), (shallow, few))]
     np.testing.assert_allclose(*logits, rtol=1e-6, atol=1e-6)
     scales = [np.asarray(b["norm2"]["scale"]) for n, b in variables["params"].items() if "block" in n]
-    assert len(scales) == 9
-    assert not np.any(scales)
+    assert len(scales) == 4
+    assert all(not scale.any() for scale in scales)
 
 
 @pytest.mark.parametrize("scan", [False, True])
@@ -363,9 +374,9 @@ def test_stochastic_depth_in_evaluation_scales_the_branches(x64, scan):
     model, constant = residual_net("basic", stochastic_depth=0.5), residual_net("basic")
     variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), model.init(jax.random.key(0), x, train=False))
     scaled = jax.tree.map(lambda leaf: leaf, variables)
-    for number in range(9):
-        block = scaled["params"][f"stage{number // 3 + 1}_block{number % 3 + 1}"]["norm2"]
-        block["scale"], block["bias"] = (v * (1 - (number + 1) / 9 * 0.5) for v in (block["scale"], block["bias"]))
+    for name, survival in {"stage1_block1": 7, "stage2_block1": 6, "stage2_block2": 5, "stage2_block3": 4}.items():
+        last = scaled["params"][name]["norm2"]
+        last["scale"], last["bias"] = (v * survival / 8 for v in (last["scale"], last["bias"]))
     if scan:
         model, variables = model.clone(scan=True), models.stack_blocks(variables)
     logits = model.apply(variables, x, train=False)
@@ -390,11 +401,6 @@ def test_summary_lists_what_is_there():
     lines = str(found).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[-1].split() == ["total", "269,722", "40,551,040"]
-    # XLA's own count of a model without normalisation, which has two operations for a multiply-add.
-    model = models.resnet_cifar(8, norm=None, activation=lambda x: x, shortcut=None)
-    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *CIFAR)), train=False))
-    apply = jax.jit(lambda v, x: model.apply(v, x, train=False)).lower(variables, jnp.zeros((1, *CIFAR)))
-    assert models.summary(model, CIFAR).flops == pytest.approx(apply.cost_analysis()["flops"] / 2, rel=0.05)
 
 
 def test_summary_of_flax_layers():
@@ -406,7 +412,7 @@ def test_summary_of_flax_layers():
 
     rows = models.summary(Net(), (6, 6, 1)).layers
     assert [(r.kind, r.output_shape, r.flops) for r in rows] == [
-        ("Conv", (6, 6, 4), 36 * 36), ("ConvLocal", (4, 4, 2), 16 * 36 * 2), ("BatchNorm", (4, 4, 2), 0),
+        ("Conv", (6, 6, 4), 36 * 36), ("ConvLocal", (6, 6, 2), 36 * 36 * 2), ("BatchNorm", (6, 6, 2), 0),
     ]  # fmt: skip
 
 
