@@ -19,7 +19,7 @@ def run(
 ) -> None:
     """Calls `main` with the settings of `--variant`, changed by the other flags: one for each field.
 
-    A wrong flag or value ends with a message and exit status 2, a data set that is not there with status 1.
+    A wrong flag or value ends with a message and exit status 2, a data set or a file that is not there with status 1.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -31,5 +31,5 @@ def run(
     settings = tyro.cli(type(start), prog=program, default=start, args=rest, description=doc)
     try:
         main(settings)
-    except data.DatasetNotFoundError as error:
+    except (data.DatasetNotFoundError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")

@@ -56,7 +56,12 @@ def test_parameter_counts_are_the_published_ones(model, shape, count):
 
 @pytest.mark.parametrize(
     ("model", "millions"),
-    [(preact_164(), 1.7), (models.wide_resnet(28, 10), 36.5), (models.wide_resnet(16, 8), 11.0), (models.wide_resnet(40, 4), 8.9)],
+    [
+        (preact_164(), 1.7),
+        (models.wide_resnet(28, 10), 36.5),
+        (models.wide_resnet(16, 8), 11.0),
+        (models.wide_resnet(40, 4), 8.9),
+    ],
 )
 def test_parameter_counts_to_the_papers_digits(model, millions):
     assert round(models.summary(model, CIFAR).parameters / 1e6, 1) == millions
@@ -89,7 +94,9 @@ def test_shapes_of_alexnet():
     assert list(shapes.values()) == [
         (55, 55, 96), (27, 27, 256), (13, 13, 384), (13, 13, 384), (13, 13, 256), (4096,), (4096,), (1000,),
     ]  # fmt: skip
-    kernels = jax.eval_shape(lambda: models.alexnet().init(jax.random.key(0), jnp.zeros((1, *IMAGENET)), train=False))["params"]
+    kernels = jax.eval_shape(lambda: models.alexnet().init(jax.random.key(0), jnp.zeros((1, *IMAGENET)), train=False))[
+        "params"
+    ]
     # The paper's kernel sizes: each tower's conv2, 4 and 5 see its own 48, 192 and 192 maps, conv3 all 256.
     assert [kernels[f"conv{i}"]["kernel"].shape for i in range(1, 6)] == [
         (11, 11, 3, 96), (5, 5, 48, 256), (3, 3, 256, 384), (3, 3, 192, 384), (3, 3, 192, 256),
@@ -106,7 +113,10 @@ def test_shapes_of_cuda_convnet():
 def test_shapes_of_resnets():
     shapes = stages(models.resnet(50), IMAGENET)
     assert shapes["stem_conv"] == (112, 112, 64)
-    last = {stage: [s for n, s in shapes.items() if n.startswith(f"stage{stage}_") and "conv3" in n] for stage in range(1, 5)}
+    last = {
+        stage: [s for n, s in shapes.items() if n.startswith(f"stage{stage}_") and "conv3" in n]
+        for stage in range(1, 5)
+    }
     assert {stage: (len(found), found[-1]) for stage, found in last.items()} == {
         1: (3, (56, 56, 256)), 2: (4, (28, 28, 512)), 3: (6, (14, 14, 1024)), 4: (3, (7, 7, 2048)),
     }  # fmt: skip
@@ -141,7 +151,9 @@ def test_cuda_convnet_starts_as_in_its_files():
     stds = {name: float(layer["kernel"].std()) for name, layer in params.items()}
     for name, std in {"conv1": 1e-4, "conv2": 0.01, "conv3": 0.01, "dense4": 0.1, "head": 0.1}.items():
         assert stds[name] == pytest.approx(std, rel=0.1), name
-    assert float(initial(models.cuda_convnet(hidden=None))["params"]["head"]["kernel"].std()) == pytest.approx(0.01, rel=0.1)
+    assert float(initial(models.cuda_convnet(hidden=None))["params"]["head"]["kernel"].std()) == pytest.approx(
+        0.01, rel=0.1
+    )
     assert float(initial(models.conv_local())["params"]["local3"]["kernel"].std()) == pytest.approx(0.04, rel=0.1)
 
 
@@ -161,7 +173,9 @@ def test_alexnet_ablations():
     names = [set(initial(small(left_out=k), (96, 96, 3))["params"]) for k in (2, 3, 4, 5)]
     assert [set(variables["params"]) - n for n in names] == [{"conv2"}, {"conv3"}, {"conv4"}, {"conv5"}]
     assert stages(small(overlapping=False), IMAGENET)["conv3"] == (13, 13, 8)
-    plain = small(overlapping=False).apply(initial(small(overlapping=False), IMAGENET), jnp.ones((1, *IMAGENET)), train=False)
+    plain = small(overlapping=False).apply(
+        initial(small(overlapping=False), IMAGENET), jnp.ones((1, *IMAGENET)), train=False
+    )
     assert plain.shape == (1, 5)
 
 
@@ -283,7 +297,9 @@ def test_networks_by_hand(x64, name):
 FAST = ("basic", "pre-activation bottleneck", "no norm", "PReLU")
 
 
-@pytest.mark.parametrize("name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS])
+@pytest.mark.parametrize(
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
+)
 def test_scanned_is_the_same_network(name):
     """Logits, gradients and statistics in float32, and the way back to single blocks."""
     alone, scanned, x = residual_net(name), residual_net(name, scan=True), images()
@@ -359,7 +375,9 @@ def test_zero_gamma_starts_as_the_shortcuts_alone():
     deep = residual_net("zero gamma")
     shallow = deep.clone(stage_sizes=(1, 1))
     variables = initial(deep, x.shape[1:])
-    few = {k: {n: v for n, v in tree.items() if "block2" not in n and "block3" not in n} for k, tree in variables.items()}
+    few = {
+        k: {n: v for n, v in tree.items() if "block2" not in n and "block3" not in n} for k, tree in variables.items()
+    }
     logits = [m.apply(v, x, train=True, mutable=["batch_stats"])[0] for m, v in ((deep, variables), (shallow, few))]
     np.testing.assert_allclose(*logits, rtol=1e-6, atol=1e-6)
     scales = [np.asarray(b["norm2"]["scale"]) for n, b in variables["params"].items() if "block" in n]
@@ -369,7 +387,7 @@ def test_zero_gamma_starts_as_the_shortcuts_alone():
 
 @pytest.mark.parametrize("scan", [False, True])
 def test_stochastic_depth_in_evaluation_scales_the_branches(x64, scan):
-    """p f(x): the network whose last scale and bias of each branch are multiplied by p, where f ends in a normalisation."""
+    """p f(x): the network whose last scale and bias of each branch, which ends in them, are multiplied by p."""
     x = images(jnp.float64)
     model, constant = residual_net("basic", stochastic_depth=0.5), residual_net("basic")
     variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), model.init(jax.random.key(0), x, train=False))
@@ -391,7 +409,11 @@ def test_weight_decay_spares_the_same_parameters_when_scanned():
         variables = initial(residual_net("PReLU", scan=scan))
         mask = optim.no_bias_no_norm(variables["params"])
         masks[scan] = {(p[-2].key, p[-1].key) for p, decayed in jax.tree_util.tree_leaves_with_path(mask) if decayed}
-    assert masks[True] == masks[False] == {("stem_conv", "kernel"), ("conv1", "kernel"), ("conv2", "kernel"), ("head", "kernel")}
+    assert (
+        masks[True]
+        == masks[False]
+        == {("stem_conv", "kernel"), ("conv1", "kernel"), ("conv2", "kernel"), ("head", "kernel")}
+    )
 
 
 def test_summary_lists_what_is_there():

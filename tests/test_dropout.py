@@ -62,7 +62,9 @@ def test_what_is_dropped_together():
     channels = (spatial != 0).reshape(3, 20, 6)
     assert (channels.all(1) | ~channels.any(1)).all()
     assert 0 < channels.any(1).sum() < 18
-    branch = np.asarray(layers.StochasticDepth(per_example=True).apply({}, jnp.ones((40, 2, 2, 3)), 0.5, train=True, rngs=key))
+    branch = np.asarray(
+        layers.StochasticDepth(per_example=True).apply({}, jnp.ones((40, 2, 2, 3)), 0.5, train=True, rngs=key)
+    )
     kept = branch.reshape(40, -1)
     assert ((kept == 1).all(1) | (kept == 0).all(1)).all()
     assert 0 < kept[:, 0].sum() < 40
@@ -82,7 +84,11 @@ def test_drop_connect_by_hand():
     x = X.reshape(3, -1)[:, :7]
     variables = layer.init({"params": jax.random.key(0), "dropout": jax.random.key(1)}, x, train=True)
     # With inputs of one-hot rows, the pre-activations are entries of M * W: either 0 or the weight itself.
-    y = np.asarray(layer.clone(activation=lambda x: x).apply(variables, jnp.eye(7), train=True, rngs={"dropout": jax.random.key(3)}))
+    y = np.asarray(
+        layer.clone(activation=lambda x: x).apply(
+            variables, jnp.eye(7), train=True, rngs={"dropout": jax.random.key(3)}
+        )
+    )
     weights = np.asarray(variables["params"]["kernel"])
     kept = y != 0
     np.testing.assert_allclose(y[kept], weights[kept], rtol=1e-6)

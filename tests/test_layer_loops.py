@@ -68,10 +68,6 @@ def test_local_conv_loop_and_flax(x64, padding):
     np.testing.assert_allclose(theirs.apply(variables, jnp.asarray(x)), expected, rtol=1e-10, atol=1e-12)
 
 
-def regions(bounds, overlapping, n):
-    return [(a, min(b + overlapping, n)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
-
-
 @pytest.mark.parametrize("overlapping", [True, False])
 @pytest.mark.parametrize("pseudo_random", [True, False])
 @pytest.mark.parametrize("ratio", [1.0, 2**0.5, 2 ** (1 / 3), 1.9, 2.0, 2.7])
@@ -169,9 +165,7 @@ def test_batch_norm_over_a_mapped_axis_is_that_of_the_whole_batch():
     x = jnp.asarray(normal((4, 3, 2, 2, 5)), jnp.float32)
     variables = layers.BatchNorm().init(jax.random.key(0), x[0], train=False)
     layer = layers.BatchNorm(axis_name="parts")
-    y, parts = jax.vmap(
-        lambda x: layer.apply(variables, x, train=True, mutable=["batch_stats"]), axis_name="parts"
-    )(x)
+    y, parts = jax.vmap(lambda x: layer.apply(variables, x, train=True, mutable=["batch_stats"]), axis_name="parts")(x)
     whole, updated = layers.BatchNorm().apply(variables, x.reshape(12, 2, 2, 5), train=True, mutable=["batch_stats"])
     np.testing.assert_allclose(y.reshape(whole.shape), whole, rtol=1e-5, atol=1e-5)
     for ours, one in zip(jax.tree.leaves(parts), jax.tree.leaves(updated), strict=True):
@@ -187,7 +181,9 @@ def with_params(layer, shape, **call):
     variables = layer.init({"params": jax.random.key(0), "dropout": jax.random.key(2)}, jnp.ones(shape), **call)
     variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), variables)
     rngs = {"dropout": jax.random.key(1)}
-    return lambda x, p: layer.apply({**variables, "params": p}, x, rngs=rngs, mutable=["batch_stats"], **call)[0], variables
+    return lambda x, p: layer.apply({**variables, "params": p}, x, rngs=rngs, mutable=["batch_stats"], **call)[
+        0
+    ], variables
 
 
 @pytest.mark.parametrize(
@@ -236,7 +232,10 @@ def test_gradients_of_modules_against_finite_differences(x64, layer, shape, call
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: layers.max_pool(x, padding=2), "padding must be at most half the window, got padding=2 with window=2"),
+        (
+            lambda x: layers.max_pool(x, padding=2),
+            "padding must be at most half the window, got padding=2 with window=2",
+        ),
         (lambda x: layers.avg_pool(x, window=9), "avg_pool: the input must be .* with sides >= window=9"),
         (lambda x: layers.adaptive_avg_pool(x, 0), "size must be an integer >= 1"),
         (lambda x: layers.local_response_norm(x, k=0), "k must be positive, got k=0"),

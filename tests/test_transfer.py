@@ -10,12 +10,12 @@ import numpy as np
 import optax
 import pytest
 from helpers import NoisyNormNet, random_dataset
+from oracles.random_weights import random_images, random_weight
 from safetensors.numpy import save_file
 
 from jaxdl import data, models, optim, train, transfer
 from jaxdl.models import layers
 from jaxdl.transfer.torch_files import read_torch_file
-from oracles.random_weights import random_images, random_weight
 
 ORACLES = Path(__file__).parent / "oracles"
 NAMES = json.loads((ORACLES / "torch_models.json").read_text())
@@ -169,7 +169,9 @@ def test_prefixes_wrappers_and_safetensors(resnet18_file, tmp_path):
     model = models.resnet(18)
     plain = transfer.load_torch_weights(model, resnet18_file)
     entries = dict(np.load(resnet18_file))
-    save_file({f"module.{key}": np.ascontiguousarray(value) for key, value in entries.items()}, tmp_path / "w.safetensors")
+    save_file(
+        {f"module.{key}": np.ascontiguousarray(value) for key, value in entries.items()}, tmp_path / "w.safetensors"
+    )
     found = transfer.load_torch_weights(model, tmp_path / "w.safetensors")
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, plain, found)))
 
@@ -199,14 +201,21 @@ def only_head(path):
 
 def step_of(model, tx, dataset, batch=16):
     state = train.init_state(model, tx, jax.random.key(0), dataset.image_shape)
-    return state, train.make_step(model, tx, preprocess=dataset.standardize), (dataset.images[:batch], dataset.labels[:batch])
+    return (
+        state,
+        train.make_step(model, tx, preprocess=dataset.standardize),
+        (dataset.images[:batch], dataset.labels[:batch]),
+    )
 
 
 @pytest.mark.parametrize("scan", [False, True])
 def test_frozen_parts_stay_and_run_as_in_evaluation(scan):
     """The head's update is the one that logistic regression on the frozen features, in evaluation mode, would make."""
     dataset = random_dataset(shape=(8, 8, 3))
-    model, tx = models.resnet_cifar(20, 3, scan=scan), optax.chain(optim.add_l2(0.1), optim.sgd(0.1), transfer.freeze(only_head))
+    model, tx = (
+        models.resnet_cifar(20, 3, scan=scan),
+        optax.chain(optim.add_l2(0.1), optim.sgd(0.1), transfer.freeze(only_head)),
+    )
     state, step, batch = step_of(model, tx, dataset)
     before = jax.tree.map(jnp.copy, state)
     after, metrics = step(state, batch)
@@ -226,14 +235,16 @@ def test_frozen_parts_stay_and_run_as_in_evaluation(scan):
 
 
 def test_frozen_gradients_are_not_computed():
-    """A step of the whole net has about three convolutions for each forward one; of the head alone, only the forward ones."""
+    """A step of the whole net has three convolutions for each forward one; of the head alone, only the forward ones."""
     dataset, model = random_dataset(shape=(8, 8, 3)), models.resnet_cifar(8, 3)
     counts = {}
     forward = 7
     for name, tx in {
         "all": optim.sgd(0.1),
         "head": optax.chain(optim.sgd(0.1), transfer.freeze(only_head)),
-        "stage3 and head": optax.chain(optim.sgd(0.1), transfer.freeze(lambda p: p.startswith(("stem", "stage1", "stage2")))),
+        "stage3 and head": optax.chain(
+            optim.sgd(0.1), transfer.freeze(lambda p: p.startswith(("stem", "stage1", "stage2")))
+        ),
     }.items():
         state, step, batch = step_of(model, tx, dataset)
         hlo = step.lower(state, batch).compile().as_text()
@@ -275,7 +286,9 @@ def test_gradual_unfreezing_trains_one_group_more_at_each_stage():
         before = jax.tree.map(jnp.copy, state)
         state, _ = train.fit(state, model, tx, dataset, steps=int(state.step) + 2, batch_size=16, progress=False)
         changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before.params, state.params)
-        kernels = {p: v["conv1"]["kernel"] if "stage" in p else v["kernel"] for p, v in changed.items() if "norm" not in p}
+        kernels = {
+            p: v["conv1"]["kernel"] if "stage" in p else v["kernel"] for p, v in changed.items() if "norm" not in p
+        }
         moved.append([name for name, yes in kernels.items() if yes])
     assert [sorted(m) for m in moved] == [
         ["head"],

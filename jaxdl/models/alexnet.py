@@ -94,7 +94,7 @@ def alexnet(
     left_out: int | None = None,
     dtype: Dtype | None = None,
 ) -> AlexNet:
-    """AlexNet as published: two towers, local response normalisation, overlapping pooling, dropout; 60,965,224 parameters.
+    """AlexNet as published: two towers, response normalisation, overlapping pooling, dropout; 60,965,224 parameters.
 
     Weights start at N(0, 0.01^2), biases at 1 in conv2, conv4, conv5 and the hidden dense layers, at 0 elsewhere. The
     paper's images of 224 pixels need padding to give its 55 x 55 windows of stride 4: 2 on all sides, as torchvision
@@ -152,7 +152,9 @@ def alexnet_torchvision(num_classes: int = 1000, *, dropout: float = 0.5, dtype:
     in +-1 / sqrt(fan in), as torch's do, biases at 0. For `transfer.load_torch_weights`.
 
     Args:
-      num_classes, dropout, dtype: as for `alexnet`.
+      num_classes: logits.
+      dropout: rate before the two hidden dense layers.
+      dtype: as for `alexnet`.
 
     Reference: Krizhevsky, `One weird trick for parallelizing convolutional neural networks`, 2014 (arXiv 1404.5997).
     """

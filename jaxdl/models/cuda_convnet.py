@@ -1,8 +1,8 @@
 """The CIFAR-10 nets of cuda-convnet's layer files, which the AlexNet paper's first figures are about.
 
 The files take pixels from 0 to 255 minus the mean image, and train with one rate for weights and twice that for biases,
-weight decay differing from layer to layer; the tables are in each function. All pooling is 3 x 3 with stride 2 and counts
-windows that pass the edge: 32 pixels become 16, 8 and 4.
+weight decay differing from layer to layer; the tables are in each function. All pooling is 3 x 3 with stride 2 and
+counts windows that pass the edge: 32 pixels become 16, 8 and 4.
 """
 
 from collections.abc import Callable
@@ -75,7 +75,7 @@ class ConvLocalNet(nn.Module):
 def cuda_convnet(
     num_classes: int = 10, *, hidden: int | None = 64, response_norm: bool = False, activation: Activation = nn.relu
 ) -> CudaConvNet:
-    """The nets of layers-80sec (the default), layers-19pct (`hidden=None`) and layers-18pct (`response_norm=True`, too).
+    """The nets of layers-80sec (the default), layers-19pct and layers-18pct.
 
     | file | arguments | parameters (32 x 32 x 3, 10 classes) | nominal test error | weight decay |
     |---|---|---|---|---|
@@ -83,8 +83,8 @@ def cuda_convnet(
     | layers-19pct | `hidden=None` | 89,578 | 19 % | conv .004, head 3 |
     | layers-18pct | `hidden=None, response_norm=True` | 89,578 | 18 % | conv .004, head 1 |
 
-    Weights start at N(0, s^2), s = 1e-4 in conv1, 0.01 in conv2, conv3 and a head after them, 0.1 in dense4 and a head after it;
-    biases at 0.
+    Weights start at N(0, s^2), s = 1e-4 in conv1, 0.01 in conv2, conv3 and a head after them, 0.1 in dense4 and a head
+    after it; biases at 0.
 
     Args:
       num_classes: logits.
@@ -116,14 +116,14 @@ def conv_local(
     | conv-local-13pct | 1,901,386 | 1,116,490 | 13 % | local .004, head .004 |
     | conv-local-11pct | 3,672,906 | 2,112,970 | 11 % | local .004, head .01 |
 
-    The AlexNet paper's 13 and 11 % with and without response normalisation; the two files differ in more than that (the width
-    of local3, the head's decay), so the ablation itself is `response_norm` alone.
+    The AlexNet paper's 13 and 11 % with and without response normalisation; the two files differ in more than that
+    (the width of local3, the head's decay), so the ablation itself is `response_norm` alone.
 
     Args:
       num_classes: logits.
       local_widths: channels of the two locally connected layers.
-      response_norm: `layers.local_response_norm` in cuda-convnet's form (`cmrnorm`), after the first pooling and before the
-        second.
+      response_norm: `layers.local_response_norm` in cuda-convnet's form (`cmrnorm`), after the first pooling and
+        before the second.
       activation: a function, or a class of modules.
 
     Raises:

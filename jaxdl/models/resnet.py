@@ -254,12 +254,19 @@ def resnet_cifar(
     `resnet_cifar(164, bottleneck=True, preactivation=True, shortcut=layers.shortcut_b)`.
 
     Args:
-      depth: 6 n + 2, for n blocks in each stage: 20, 32, 44, 56, 110, 1202, ...; with `bottleneck` 9 n + 2: 164, 1001, ...
+      depth: 6 n + 2, for n blocks in each stage: 20, 32, 44, 56, 110, 1202, ...; with `bottleneck` 9 n + 2: 164, 1001,
+        ...
       num_classes: logits.
       bottleneck: blocks of 1x1, 3x3 and 1x1 convolutions, the last with four times the channels.
       shortcut: as for `resnet`; `shortcut_a` (default) is the paper's.
       widths: channels of the three stages.
-      preactivation, norm, activation, stochastic_depth, zero_gamma, scan, dtype: as for `resnet`.
+      preactivation: as for `resnet`.
+      norm: as for `resnet`.
+      activation: as for `resnet`.
+      stochastic_depth: as for `resnet`.
+      zero_gamma: as for `resnet`.
+      scan: as for `resnet`.
+      dtype: as for `resnet`.
 
     Raises:
       ValueError: as for `resnet`.
@@ -310,7 +317,11 @@ def wide_resnet(
       widen: factor of the widths.
       num_classes: logits.
       dropout: rate between the two convolutions of a block (the paper's 0.3).
-      norm, activation, stochastic_depth, scan, dtype: as for `resnet`.
+      norm: as for `resnet`.
+      activation: as for `resnet`.
+      stochastic_depth: as for `resnet`.
+      scan: as for `resnet`.
+      dtype: as for `resnet`.
 
     Raises:
       ValueError: as for `resnet`.

@@ -32,13 +32,21 @@ class Summary(NamedTuple):
     def __str__(self) -> str:
         rows = [("layer", "kind", "output", "parameters", "FLOPs")]
         rows += [
-            (layer.name, layer.kind, " x ".join(map(str, layer.output_shape)), f"{layer.parameters:,}", f"{layer.flops:,}")
+            (
+                layer.name,
+                layer.kind,
+                " x ".join(map(str, layer.output_shape)),
+                f"{layer.parameters:,}",
+                f"{layer.flops:,}",
+            )
             for layer in self.layers
         ]
         rows.append(("total", "", "", f"{self.parameters:,}", f"{self.flops:,}"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
-            "  ".join(cell.rjust(w) if i > 1 else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+            "  ".join(
+                cell.rjust(w) if i > 1 else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            )
             for row in rows
         ]
         rule = "-" * len(lines[0])
@@ -101,4 +109,3 @@ def _layer(module: nn.Module, own: dict[str, jax.Array], output_shape: tuple[int
         flops = own["kernel"].size * positions
     name = "/".join(module.path) or type(module).__name__
     return Layer(name, type(module).__name__, output_shape, sum(v.size for v in own.values()), flops)
-

@@ -38,9 +38,7 @@ class VGG(nn.Module):
         for width, size in zip(_WIDTHS, self.stage_sizes, strict=True):
             for _ in range(size):
                 number += 1
-                conv = Conv(
-                    width, (3, 3), padding=1, kernel_init=_he_fan_out, dtype=self.dtype, name=f"conv{number}"
-                )
+                conv = Conv(width, (3, 3), padding=1, kernel_init=_he_fan_out, dtype=self.dtype, name=f"conv{number}")
                 x = conv(x)
                 if self.norm is not None:
                     x = self.norm(dtype=self.dtype, name=f"norm{number}")(x, train=train)
@@ -93,7 +91,8 @@ def vgg(
     Raises:
       ValueError: a value is out of its range; or, when called, images of fewer than 32 pixels.
 
-    Reference: Simonyan and Zisserman, `Very Deep Convolutional Networks`, 2014 (arXiv 1409.1556), configurations A to E.
+    Reference: Simonyan and Zisserman, `Very Deep Convolutional Networks`, 2014 (arXiv 1409.1556), configurations A to
+    E.
     """
     require(depth in _STAGES, f"vgg: depth must be one of {', '.join(map(str, _STAGES))}, got depth={depth!r}")
     check_real("vgg", "dropout", dropout, at_least=0, below=1)

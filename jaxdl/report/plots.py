@@ -15,7 +15,7 @@ class Panel:
       title, x_label, y_label: words, with units.
       curves: for each name in the legend, x [n] and y [runs, n].
       dashed: names of the curves to draw dashed.
-      log_y: whether the y axis is logarithmic.
+      log_y, log_x: whether the axis is logarithmic.
       y_limits: (lowest, highest) shown; by default what the curves need.
       own_legend: whether the panel has a legend of its own, not one with all others.
     """
@@ -28,6 +28,7 @@ class Panel:
     log_y: bool = False
     y_limits: tuple[float | None, float | None] = (None, None)
     own_legend: bool = False
+    log_x: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +91,8 @@ def plot_curves(path: Path, title: str, panels: Sequence[Panel]) -> None:
                 spread = np.std(y, axis=0, ddof=1)
                 axes.fill_between(x, mean - spread, mean + spread, color=line.get_color(), alpha=0.15, linewidth=0)
         axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+        if panel.log_x:
+            axes.set_xscale("log")
         if panel.log_y:
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))

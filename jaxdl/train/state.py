@@ -67,7 +67,9 @@ def init_state(
         "pass train_set.image_shape",
     )
     shape = tuple(check_integer("init_state", "image_shape", side, at_least=1) for side in image_shape)
-    require(variables is not None or not new, f"init_state: new={new!r} goes with variables=...; without, all are drawn")
+    require(
+        variables is not None or not new, f"init_state: new={new!r} goes with variables=...; without, all are drawn"
+    )
     state = _compiled_init(model, tx, shape)(key)
     if variables is None:
         return state

@@ -37,8 +37,9 @@ def freeze(predicate: Predicate) -> optax.GradientTransformation:
     """Keeps parameters as they are: the last link of a chain (but for averages and snapshots, which go after it).
 
     `train.make_step` and `train.fit` find it in the optimizer's state. They do not compute the gradients of what is
-    frozen, nor anything that only those need; and a frozen BatchNorm normalises by its running statistics, which stay still
-    (a `flax.linen.BatchNorm` by the batch's, but its statistics stay still, too). Links before it see zero gradients.
+    frozen, nor anything that only those need; and a frozen BatchNorm normalises by its running statistics, which stay
+    still (a `flax.linen.BatchNorm` by the batch's, but its statistics stay still, too). Links before it see zero
+    gradients.
 
     Args:
       predicate: takes a parameter's path, as in "stage1_block1/conv1/kernel", and says whether it is frozen.
@@ -78,7 +79,9 @@ def refreeze(opt_state: Any, predicate: Predicate, params: Params) -> Any:
     Raises:
       ValueError: there is no `freeze` in the state, or everything would be frozen.
     """
-    require(len(find_states(opt_state, FreezeState)) == 1, "refreeze: the optimizer state must hold one transfer.freeze")
+    require(
+        len(find_states(opt_state, FreezeState)) == 1, "refreeze: the optimizer state must hold one transfer.freeze"
+    )
     marks = FreezeState(_marks(predicate, params))
     is_freeze = lambda node: isinstance(node, FreezeState)  # noqa: E731
     return jax.tree.map(lambda node: marks if is_freeze(node) else node, opt_state, is_leaf=is_freeze)
@@ -88,8 +91,8 @@ def gradual_unfreezing(groups: Groups) -> list[Predicate]:
     """Predicates for `freeze`, one for each stage: first only the last group is trained, then the last two, ...
 
     Args:
-      groups: parts of the model from the input to the output, `("stem", "stage1", "stage2", "stage3", "head")` for a CIFAR
-        ResNet.
+      groups: parts of the model from the input to the output, `("stem", "stage1", "stage2", "stage3", "head")` for a
+        CIFAR ResNet.
 
     Returns:
       As many predicates as there are groups; the last freezes nothing.

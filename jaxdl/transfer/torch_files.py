@@ -132,7 +132,9 @@ def _read_zip(path: Path) -> Any:
         folder = names[0].removesuffix("data.pkl")
         order = f"{folder}byteorder"
         if order in archive.namelist():
-            require(archive.read(order) == b"little", f"{path} was written on a big-endian machine; that is not read here")
+            require(
+                archive.read(order) == b"little", f"{path} was written on a big-endian machine; that is not read here"
+            )
         tree = _Unpickler(io.BytesIO(archive.read(names[0]))).load()
         return _with_arrays(tree, lambda storage: _numbers(archive.read(f"{folder}data/{storage.key}"), storage.dtype))
 
@@ -173,8 +175,10 @@ def _view(tensor: _Tensor, flat: Any) -> Any:
     if not isinstance(flat, np.ndarray):
         return flat
     last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
-    inside = 0 <= tensor.offset and min(tensor.strides, default=0) >= 0 and last < len(flat)
-    require(inside or 0 in tensor.shape, f"damaged file: a tensor of shape {tensor.shape} passes the end of its numbers")
+    inside = tensor.offset >= 0 and min(tensor.strides, default=0) >= 0 and last < len(flat)
+    require(
+        inside or 0 in tensor.shape, f"damaged file: a tensor of shape {tensor.shape} passes the end of its numbers"
+    )
     if 0 in tensor.shape:
         return np.zeros(tensor.shape, flat.dtype)
     strides = [s * flat.itemsize for s in tensor.strides]

@@ -41,8 +41,8 @@ def load_torch_weights(
     """Reads weights trained with torch into the variables of a model. Needs no torch, and runs no pickled code.
 
     Read are `.pth`, `.pt`, `.th`, `.bin` and `.tar` files of `torch.save`, `.npz` files with torch's names, and
-    `.safetensors`. Names are those of torchvision's AlexNet, VGG and ResNet and of akamaster's CIFAR ResNets, with or without
-    `module.` before them, at the top or under "state_dict" and the like.
+    `.safetensors`. Names are those of torchvision's AlexNet, VGG and ResNet and of akamaster's CIFAR ResNets, with or
+    without `module.` before them, at the top or under "state_dict" and the like.
 
     Convolutions become [height, width, in, out], dense layers [in, out] (the one after the last feature maps with its
     inputs in the order height, width, channel), running statistics the "batch_stats"; all float32. Padding, epsilon and
@@ -51,15 +51,15 @@ def load_torch_weights(
     Args:
       model: a jaxdl model, `models.resnet(50)` for example; with `scan=True` blocks are stacked.
       path: the file.
-      image_shape: (height, width, channels) of the images. It only matters to `models.alexnet`, whose dense layers depend on
-        it.
+      image_shape: (height, width, channels) of the images. It only matters to `models.alexnet`, whose dense layers
+        depend on it.
 
     Returns:
       {"params": ..., "batch_stats": ...} for `model.apply` and for `train.init_state(..., variables=...)`.
 
     Raises:
-      ValueError: the file's kind is not known or it is damaged; or its entries are not those of the model, with a list of the
-        missing, unexpected and mis-shaped ones.
+      ValueError: the file's kind is not known or it is damaged; or its entries are not those of the model, with a list
+        of the missing, unexpected and mis-shaped ones.
       FileNotFoundError: there is no such file.
 
     Example:
@@ -108,7 +108,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    require(isinstance(content, Mapping), f"load_torch_weights: {path} holds no names with tensors, but {type(content)}")
+    require(
+        isinstance(content, Mapping), f"load_torch_weights: {path} holds no names with tensors, but {type(content)}"
+    )
     named = {_PREFIX.sub("", str(name)): value for name, value in content.items()}
     return {name: value for name, value in named.items() if name.rpartition(".")[2] not in _IGNORED}
 
@@ -166,7 +168,7 @@ def _module_names(tensors: Mapping[str, Any]) -> tuple[dict[str, str], dict[str,
 
 
 def _dense_kernel(weight: np.ndarray, channels: int) -> np.ndarray:
-    """[out, in] to [in, out]; inputs that were feature maps from (channel, height, width) to (height, width, channel)."""
+    """[out, in] to [in, out]; inputs that were feature maps from channel, row, column to row, column, channel."""
     out, inputs = weight.shape
     side = math.isqrt(inputs // channels)
     if inputs != channels * side * side:

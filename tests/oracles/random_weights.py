@@ -11,7 +11,7 @@ def random_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     if name.endswith("num_batches_tracked"):
         return np.array(7)
     if name.endswith(("running_var", "weight")) and len(shape) == 1:
-        # The last scale of a residual branch is small, as it would be after training: else a sum of 50 branches explodes.
+        # The last scale of a residual branch is small: else a sum of 50 branches explodes.
         scale = 0.2 if name.endswith(("bn2.weight", "bn3.weight")) else 1.0
         return (scale * rng.uniform(0.5, 1.5, shape)).astype(np.float32)
     if len(shape) >= 2:

@@ -2,9 +2,9 @@
 
     python tests/oracles/torch_models.py
 
-In an environment of its own, with torch 2.13 and numpy. There is no torchvision here, so its AlexNet, VGG and ResNet are
-written out below, with its module names; `main` checks their published parameter counts. Weights and images are drawn by
-name and seed (`random_weights.py`), so that only logits are kept. Writes, beside this file:
+In an environment of its own, with torch 2.13 and numpy. There is no torchvision here, so its AlexNet, VGG and ResNet
+are written out below, with its module names; `main` checks their published parameter counts. Weights and images are
+drawn by name and seed (`random_weights.py`), so that only logits are kept. Writes, beside this file:
 
 - torch_models.npz: logits, and inputs, outputs and gradients of layers;
 - torch_models.json: names and shapes of the state dicts;
@@ -42,7 +42,9 @@ class AlexNet(nn.Module):
         )  # fmt: skip
         self.avgpool = nn.AdaptiveAvgPool2d(6)
         self.classifier = nn.Sequential(
-            nn.Dropout(), nn.Linear(256 * 36, 4096), relu(), nn.Dropout(), nn.Linear(4096, 4096), relu(), nn.Linear(4096, 1000)
+            nn.Dropout(), nn.Linear(256 * 36, 4096), relu(),
+            nn.Dropout(), nn.Linear(4096, 4096), relu(),
+            nn.Linear(4096, 1000),
         )  # fmt: skip
 
     def forward(self, x):
@@ -63,7 +65,9 @@ class VGG(nn.Module):
         self.features = nn.Sequential(*layers)
         self.avgpool = nn.AdaptiveAvgPool2d(7)
         self.classifier = nn.Sequential(
-            nn.Linear(512 * 49, 4096), relu(), nn.Dropout(), nn.Linear(4096, 4096), relu(), nn.Dropout(), nn.Linear(4096, 1000)
+            nn.Linear(512 * 49, 4096), relu(), nn.Dropout(),
+            nn.Linear(4096, 4096), relu(), nn.Dropout(),
+            nn.Linear(4096, 1000),
         )  # fmt: skip
 
     def forward(self, x):
@@ -220,7 +224,7 @@ def record_batch_norm(out):
 
 
 def record_files():
-    """A state dict with what makes reading hard: views, transposed strides, a shared storage, several dtypes, other objects."""
+    """A state dict with what makes reading hard: views, strides, a shared storage, several dtypes, other objects."""
     base = torch.arange(24, dtype=torch.float32).reshape(4, 6)
     tensors = {
         "plain": base,
@@ -238,7 +242,9 @@ def record_files():
     checkpoint = {"epoch": 3, "best_prec1": 91.5, "state_dict": tensors, "path": Path("somewhere")}
     torch.save(checkpoint, HERE / "torch_zip.pth")
     torch.save(checkpoint, HERE / "torch_legacy.th", _use_new_zipfile_serialization=False)
-    numbers = {k: v.detach().float().numpy() if v.dtype == torch.bfloat16 else v.detach().numpy() for k, v in tensors.items()}
+    numbers = {
+        k: v.detach().float().numpy() if v.dtype == torch.bfloat16 else v.detach().numpy() for k, v in tensors.items()
+    }
     np.savez_compressed(HERE / "torch_file.npz", **numbers)
 
 

@@ -2,7 +2,7 @@
 
 from jaxdl.models.layers.activations import Activation, PReLU, activate
 from jaxdl.models.layers.convolution import Conv, convolve
-from jaxdl.models.layers.dropout import Dropout, DropConnect, SpatialDropout, StochasticDepth, linear_decay
+from jaxdl.models.layers.dropout import DropConnect, Dropout, SpatialDropout, StochasticDepth, linear_decay
 from jaxdl.models.layers.initializers import he_normal, lecun_normal, normal, variance_scaling
 from jaxdl.models.layers.locally_connected import LocalConv
 from jaxdl.models.layers.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Norm

@@ -16,8 +16,8 @@ from jaxdl.models.layers.initializers import Initializer, lecun_normal
 class Dropout(nn.Module):
     """Zeroes each number with probability `rate` and divides the others by 1 - rate, so that means stay.
 
-    `flax.linen.Dropout` with `train=` for its `deterministic=`. The papers scale in evaluation instead (AlexNet: outputs
-    times 0.5), which is the same function of parameters that are scaled once.
+    `flax.linen.Dropout` with `train=` for its `deterministic=`. The papers scale in evaluation instead (AlexNet:
+    outputs times 0.5), which is the same function of parameters that are scaled once.
 
     Attributes:
       rate: probability of dropping, in [0, 1).
@@ -63,9 +63,9 @@ class DropConnect(nn.Module):
     """A dense layer that drops weights, another set for every example: activation((M * W) x + b).
 
     Each element of M [batch, inputs, features] is 0 with probability `rate`. In evaluation the pre-activation is its
-    expectation, (1 - rate) W x + b; or, as in the paper (its algorithm 2), with `samples` > 0 the mean of the activation
-    over draws from the normal distribution of the same mean and variance, for which evaluation needs the stream
-    "dropout", too. (The paper masks the bias with the weights; here it is kept.)
+    expectation, (1 - rate) W x + b; or, as in the paper (its algorithm 2), with `samples` > 0 the mean of the
+    activation over draws from the normal distribution of the same mean and variance, for which evaluation needs the
+    stream "dropout", too. (The paper masks the bias with the weights; here it is kept.)
 
     Attributes:
       features: outputs.

@@ -39,12 +39,12 @@ class BatchNorm(nn.Module):
         running <- momentum running + (1 - momentum) batch
 
     where the batch's variance enters as the unbiased estimate, n / (n - 1) times the biased one. Differs from
-    `flax.linen.BatchNorm` in that alone, in `momentum`'s default (theirs 0.99) and in rounding: the variance is one pass
-    over the input, as theirs, but of its distance from the running mean, so that it loses no digits where the mean is
-    large against the deviation.
+    `flax.linen.BatchNorm` in that alone, in `momentum`'s default (theirs 0.99) and in rounding: the variance is one
+    pass over the input, as theirs, but of its distance from the running mean, so that it loses no digits where the
+    mean is large against the deviation.
 
-    Collections: "params" (scale, bias), "batch_stats" (mean, var), all float32 [channels]; what torch calls weight, bias,
-    running_mean and running_var.
+    Collections: "params" (scale, bias), "batch_stats" (mean, var), all float32 [channels]; what torch calls weight,
+    bias, running_mean and running_var.
 
     Attributes:
       momentum: weight of the old running statistics; torch's `momentum` is 1 minus this.
@@ -145,8 +145,8 @@ class GroupNorm(nn.Module):
 class LayerNorm(nn.Module):
     """Layer normalisation: each example by itself, over all its channels and positions: `GroupNorm(groups=1)`.
 
-    As in `Group Normalization` (arXiv 1803.08494, sec. 3) the scale and bias are one per channel; torch's LayerNorm over
-    (C, H, W) has one per channel and position, and Flax's takes its statistics over the channels of a position.
+    As in `Group Normalization` (arXiv 1803.08494, sec. 3) the scale and bias are one per channel; torch's LayerNorm
+    over (C, H, W) has one per channel and position, and Flax's takes its statistics over the channels of a position.
 
     Reference: Ba et al., `Layer Normalization`, 2016 (arXiv 1607.06450).
     """

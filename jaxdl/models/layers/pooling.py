@@ -60,7 +60,10 @@ def avg_pool(
 
     Args:
       x: [batch, height, width, channels], floating point.
-      window, stride, padding, ceil_mode: as for `max_pool`.
+      window: side of the windows.
+      stride: step between windows; by default `window`.
+      padding: pixels added on all sides, which do not count.
+      ceil_mode: as for `max_pool`.
 
     Returns:
       [batch, new height, new width, channels], as for `max_pool`.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxdl.arguments import require
 
 Project: TypeAlias = Callable[[jax.Array], jax.Array]
-"""A 1x1 convolution of the given stride to the given width, with its normalisation: makes its parameters when called."""
+"""A 1x1 convolution to the block's width and stride, with its normalisation; makes its parameters when called."""
 
 Shortcut: TypeAlias = Callable[[jax.Array, int, int, Project], jax.Array]
 """(x, features, stride, project) -> what the branch's output is added to."""
@@ -36,7 +36,8 @@ def shortcut_a(x: jax.Array, features: int, stride: int, project: Project) -> ja
     del project
     missing = features - x.shape[-1]
     require(
-        missing >= 0, f"shortcut_a: zeros cannot take {x.shape[-1]} channels to {features}; use shortcut_b or shortcut_c"
+        missing >= 0,
+        f"shortcut_a: zeros cannot take {x.shape[-1]} channels to {features}; use shortcut_b or shortcut_c",
     )
     x = x[:, ::stride, ::stride]
     return jnp.pad(x, ((0, 0),) * 3 + ((missing // 2, missing - missing // 2),)) if missing else x

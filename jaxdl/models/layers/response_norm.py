@@ -20,8 +20,8 @@ def local_response_norm(
 
         b_i = a_i / (k + alpha sum_j a_j^2)^beta,   j from i - size // 2 to i + (size - 1) // 2, inside the channels
 
-    as in AlexNet. With `divide_by_size` alpha is divided by `size` (by the full size at the first and last channels too):
-    cuda-convnet's `cmrnorm`, with k=1, and torch's `LocalResponseNorm(size, alpha, beta, k)`, which is
+    as in AlexNet. With `divide_by_size` alpha is divided by `size` (by the full size at the first and last channels
+    too): cuda-convnet's `cmrnorm`, with k=1, and torch's `LocalResponseNorm(size, alpha, beta, k)`, which is
 
         local_response_norm(x, size=size, alpha=alpha, beta=beta, k=k, divide_by_size=True)
 
