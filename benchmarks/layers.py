@@ -1,4 +1,4 @@
-"""Gradients of convolution and pooling on their own: jaxdl's layers against Flax's.
+"""Gradients of layers on their own: jaxdl's layers against Flax's.
 
     python -m benchmarks.layers
 
@@ -7,6 +7,7 @@ naive path for convolutions that are not in its canonical layout.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -52,15 +53,53 @@ def flax_conv(x: jax.Array, kernel: jax.Array):
     return nn.Conv(kernel.shape[-1], kernel.shape[:2], use_bias=False).apply({"params": {"kernel": kernel}}, x)
 
 
+def module(layer: nn.Module, **call: Any) -> Callable:
+    """A module as a function of its input and parameters, with batch statistics as they start."""
+
+    def function(x: jax.Array, params: dict):
+        fresh = {"mean": jnp.zeros(x.shape[-1]), "var": jnp.ones(x.shape[-1])}
+        return layer.apply({"params": params, "batch_stats": fresh}, x, mutable=["batch_stats"], **call)[0]
+
+    return function
+
+
+def flax_response_norm(x: jax.Array):
+    """Local response normalisation as it is usually written for JAX: a pooling over the channels and a power."""
+    mean = nn.avg_pool(jnp.square(x)[..., None], (1, 1, 5), (1, 1, 1), "SAME")[..., 0]
+    return x / (2.0 + 5e-4 * mean) ** 0.75
+
+
 def main() -> None:
-    """Measures a convolution and a pooling."""
+    """Measures every layer that jaxdl has its own version of."""
     x = jax.random.normal(jax.random.key(0), (128, 14, 14, 16))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 16, 32))
     wide = jax.random.normal(jax.random.key(2), (128, 28, 28, 32))
+    small = jax.random.normal(jax.random.key(3), (128, 8, 8, 64))
+    affine = {"scale": jnp.ones(32), "bias": jnp.zeros(32)}
+    local = jax.jit(layers.LocalConv(32, window=3, padding=1).init)(jax.random.key(4), small)["params"]
     cases = {}
     for what, mine, flax, arrays in (
         ("3x3 convolution, [128, 14, 14, 16] to 32 channels", layers.convolve, flax_conv, (x, kernel)),
         ("2x2 max pooling, [128, 28, 28, 32]", layers.max_pool, lambda x: nn.max_pool(x, (2, 2), (2, 2)), (wide,)),
+        (
+            "BatchNorm in training, [128, 28, 28, 32]",
+            module(layers.BatchNorm(), train=True),
+            module(nn.BatchNorm(), use_running_average=False),
+            (wide, affine),
+        ),
+        ("GroupNorm of 8, [128, 28, 28, 32]", module(layers.GroupNorm(8)), module(nn.GroupNorm(8)), (wide, affine)),
+        (
+            "3x3 locally connected, [128, 8, 8, 64] to 32 channels",
+            module(layers.LocalConv(32, window=3, padding=1)),
+            module(nn.ConvLocal(32, (3, 3), padding=1)),
+            (small, local),
+        ),
+        (
+            "local response normalisation, [128, 28, 28, 32]",
+            lambda x: layers.local_response_norm(x, alpha=1e-4),
+            flax_response_norm,
+            (wide,),
+        ),
     ):
         for where, place, calls in (("alone", alone, REPEATS), ("in a scan", in_scan, LOOP)):
             seconds = alternate({PEER: place(flax, arrays), "jaxdl": place(mine, arrays)}, ROUNDS)

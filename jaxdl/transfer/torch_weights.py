@@ -121,7 +121,7 @@ def _converted(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, st
     arrays, torch_names = {}, {}
     for name, value in tensors.items():
         module, _, kind = name.rpartition(".")
-        ours, ndim = modules.get(module), getattr(value, "ndim", None)
+        ours, ndim = modules.get(module), getattr(value, "ndim", -1)
         place = {
             ("weight", 4): f"params/{ours}/kernel",
             ("weight", 2): f"params/{ours}/kernel",
@@ -154,8 +154,8 @@ def _module_names(tensors: Mapping[str, Any]) -> tuple[dict[str, str], dict[str,
     # AlexNet and VGG are numbered with their activations and poolings: the order tells what is what.
     convolutions, maps = 0, 1
     for _, module in sorted(features):
-        weight = tensors.get(f"{module}.weight")
-        if getattr(weight, "ndim", 0) == 4:
+        weight = np.asarray(tensors.get(f"{module}.weight"))
+        if weight.ndim == 4:
             convolutions, maps = convolutions + 1, len(weight)
             names[module] = f"conv{convolutions}"
         else:

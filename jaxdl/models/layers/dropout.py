@@ -5,6 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype
 from jax import lax
 
@@ -100,7 +101,7 @@ class DropConnect(nn.Module):
         require(x.ndim == 2, f"DropConnect: x must be [batch, inputs], got shape {x.shape}; flatten images first")
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         keep = 1 - self.rate
         if train and self.rate:
             mask = jax.random.bernoulli(self.make_rng("dropout"), keep, (len(x), *kernel.shape))
