@@ -28,8 +28,8 @@ def child(depth: int, scan: bool, four_axes: bool) -> dict[str, float]:
     import jax.numpy as jnp
 
     from jaxdl import models, optim, train
-    from jaxdl.typing import Batch
     from jaxdl.models import resnet
+    from jaxdl.typing import Batch
 
     if four_axes:
         resnet.he_normal = jax.nn.initializers.he_normal()  # type: ignore[assignment]
