@@ -41,10 +41,10 @@ METHODS = ("from scratch", "head only", "fine-tune all", "discriminative")
 class Rates:
     """Peak learning rate of each method."""
 
-    from_scratch: float = 0.1
-    head_only: float = 0.1
-    fine_tune_all: float = 0.03
-    discriminative: float = 0.03
+    from_scratch: float = 0.03
+    head_only: float = 1.0
+    fine_tune_all: float = 0.1
+    discriminative: float = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,12 @@ class Settings:
 VARIANTS = {
     "default": Settings(),
     "rates": Settings(
-        data=("fashion_mnist",), sizes=(1000,), steps=(200,), seeds=1, test_size=2000, rate_grid=(0.01, 0.03, 0.1, 0.3)
+        data=("fashion_mnist",),
+        sizes=(1000,),
+        steps=(200,),
+        seeds=1,
+        test_size=2000,
+        rate_grid=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
     ),
     "smoke": Settings(data=("fashion_mini",), sizes=(20, 40), steps=(2, 2), batch_size=8, seeds=1, test_size=50),
 }
