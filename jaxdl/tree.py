@@ -126,7 +126,7 @@ def start_from(drawn: Any, given: Any, *, new: Sequence[str] = (), function: str
         given={path: getattr(leaf, "shape", None) for path, leaf in numbers.items() if not is_new(path)},
     )
     chosen = [
-        leaf if is_new(path) else jnp.asarray(numbers[path], leaf.dtype)
+        leaf if is_new(path) else jnp.array(numbers[path], leaf.dtype)  # a copy: what is made here may be donated
         for path, (_, leaf) in zip(drawn_paths, leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, chosen)

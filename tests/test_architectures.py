@@ -2,6 +2,8 @@
 
 import functools
 import math
+import re
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -82,6 +84,28 @@ def test_parameter_counts_to_the_papers_digits(model, millions):
 )
 def test_flops_are_the_published_ones(model, shape, billions):
     assert round(models.summary(model, shape).flops / 1e9, 3) == billions
+
+
+DOCS = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("call", "count"), re.findall(r"^\| `(\w+\([^`|]*\))` \| ([\d,]+) \| [\d.]+ [MG] \|", DOCS, re.MULTILINE)
+)
+def test_the_table_in_the_docs(call, count):
+    model = eval(f"models.{call}", {"models": models, "layers": layers})
+    shape = CIFAR if "cifar" in call or "conv" in call or "wide" in call else IMAGENET
+    found = models.summary(model, shape)
+    assert f"{found.parameters:,}" == count
+    number, unit = re.search(rf"`{re.escape(call)}` \| [\d,]+ \| ([\d.]+) ([MG])", DOCS).groups()
+    assert found.flops == pytest.approx(float(number) * {"M": 1e6, "G": 1e9}[unit], rel=0.01)
+
+
+def test_the_ablations_in_the_docs():
+    block = re.search(r"```python\n(import functools.*?)```", DOCS, re.DOTALL).group(1)
+    made = [line for line in block.splitlines() if line.startswith("models.")]
+    assert len(made) >= 8
+    exec(block, {})
 
 
 def stages(model, shape) -> dict[str, tuple]:

@@ -9,7 +9,7 @@ import optax
 import pytest
 from helpers import random_tree
 
-from jaxdl import optim
+from jaxdl import optim, transfer
 
 
 def told(tx):
@@ -58,6 +58,8 @@ TRANSFORMATIONS = {
     "adamw": lambda: optim.adamw(0.1),
     "sgdw": lambda: optim.sgdw(optim.warmup_cosine(0.1, 2, 10)),
     "alexnet_sgd": lambda: optim.alexnet_sgd(0.1),
+    "freeze": lambda: transfer.freeze(lambda path: path.endswith("bias")),
+    "scale_by_depth": lambda: transfer.scale_by_depth(("dense", "scale")),
 }
 INJECTED = {
     "sgd": (optim.sgd, {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.01}),

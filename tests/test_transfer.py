@@ -187,6 +187,8 @@ def test_a_new_head(resnet18_file):
         for key in path:
             source = source[key.key]
         np.testing.assert_array_equal(leaf, source)
+    train.make_step(model, tx)(state, (jnp.ones((2, *shape)), jnp.zeros(2, int)))
+    assert float(pretrained["params"]["stem_conv"]["kernel"].sum())  # the step donated its state, not these
     with pytest.raises(ValueError, match=r"2 mis-shaped:\n    params/head/bias is \(1000,\), needed is \(3,\)"):
         train.init_state(model, tx, jax.random.key(1), shape, variables=pretrained)
     with pytest.raises(ValueError, match="new='top' names no module of the model; there are .*head"):
