@@ -58,6 +58,11 @@ TRANSFORMATIONS = {
     "adamw": lambda: optim.adamw(0.1),
     "sgdw": lambda: optim.sgdw(optim.warmup_cosine(0.1, 2, 10)),
     "alexnet_sgd": lambda: optim.alexnet_sgd(0.1),
+    "swa": lambda: optim.swa(1, 2),
+    "ema": lambda: optim.ema(0.9),
+    "ema, copied first": lambda: optim.ema(lambda step: 0.9 - 0.5 / (step + 1), debias=False),
+    "snapshots": lambda: optim.snapshots(1, 2),
+    "snapshots, bfloat16": lambda: optim.snapshots(2, 3, dtype=jnp.bfloat16),
     "freeze": lambda: transfer.freeze(lambda path: path.endswith("bias")),
     "scale_by_depth": lambda: transfer.scale_by_depth(("dense", "scale")),
 }

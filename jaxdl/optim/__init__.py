@@ -2,7 +2,8 @@
 
 The `scale_by_*` links turn gradients into a direction of ascent; a chain ends with a learning rate, which turns it
 round. `sgd`, `momentum`, `nesterov`, `adagrad`, `rmsprop`, `adam`, `adamw`, `sgdw`, `alexnet_sgd`, `newton` and `lbfgs`
-are complete. Schedules are functions from the number of updates made so far to a rate.
+are complete. `swa`, `ema` and `snapshots` stand last in a chain and keep averages and copies of the iterates.
+Schedules are functions from the number of updates made so far to a rate.
 """
 
 from jaxdl.optim.adaptive import (
@@ -13,6 +14,7 @@ from jaxdl.optim.adaptive import (
     scale_by_adam,
     scale_by_rmsprop,
 )
+from jaxdl.optim.averaging import EmaState, SwaState, ema, ema_params, swa, swa_params
 from jaxdl.optim.decay import add_elastic_net, add_l1, add_l2, decoupled_weight_decay
 from jaxdl.optim.momentum import (
     LookaheadState,
@@ -37,15 +39,27 @@ from jaxdl.optim.schedules import (
     warmup_cosine,
 )
 from jaxdl.optim.second_order import lbfgs, newton
+from jaxdl.optim.snapshots import (
+    SnapshotState,
+    snapshot_batch_stats,
+    snapshot_bytes,
+    snapshot_count,
+    snapshot_params,
+    snapshots,
+    with_batch_stats,
+)
 from jaxdl.tree import mask_by_path, no_bias_no_norm
 
 __all__ = [
     "AdagradState",
     "AdamState",
+    "EmaState",
     "LookaheadState",
     "MomentumState",
     "PlateauState",
     "RMSPropState",
+    "SnapshotState",
+    "SwaState",
     "adagrad",
     "adam",
     "adamw",
@@ -56,6 +70,8 @@ __all__ = [
     "cosine_cycles",
     "cosine_decay",
     "decoupled_weight_decay",
+    "ema",
+    "ema_params",
     "epochs_to_steps",
     "exponential_decay",
     "inverse_time_decay",
@@ -78,8 +94,16 @@ __all__ = [
     "scale_by_rmsprop",
     "sgd",
     "sgdw",
+    "snapshot_batch_stats",
+    "snapshot_bytes",
+    "snapshot_count",
+    "snapshot_params",
+    "snapshots",
     "step_decay",
+    "swa",
+    "swa_params",
     "swa_schedule",
     "warmup",
     "warmup_cosine",
+    "with_batch_stats",
 ]

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxdl import optim
 from jaxdl.arguments import check_integer, require
 from jaxdl.tree import start_from
 from jaxdl.typing import Params
@@ -74,7 +75,8 @@ def init_state(
     if variables is None:
         return state
     chosen = start_from(state.variables, {"batch_stats": {}, **variables}, new=new, function="init_state")
-    return state._replace(**chosen, opt_state=jax.jit(tx.init)(chosen["params"]))
+    opt_state = jax.jit(functools.partial(init_optimizer, tx))(chosen["params"], chosen["batch_stats"])
+    return state._replace(**chosen, opt_state=opt_state)
 
 
 @functools.lru_cache(maxsize=64)
@@ -88,12 +90,17 @@ def _compiled_init(model, tx, image_shape):
         return TrainState(
             params=params,
             batch_stats=variables.get("batch_stats", {}),
-            opt_state=tx.init(params),
+            opt_state=init_optimizer(tx, params, variables.get("batch_stats", {})),
             step=jnp.zeros([], jnp.int32),
             key=train_key,
         )
 
     return jax.jit(init)
+
+
+def init_optimizer(tx: optax.GradientTransformation, params: Params, batch_stats: Params) -> Any:
+    """The state of a transformation, with room for batch statistics where it takes snapshots."""
+    return optim.with_batch_stats(tx.init(params), batch_stats)
 
 
 def check_model_and_tx(function: str, model: nn.Module, tx: optax.GradientTransformation) -> None:

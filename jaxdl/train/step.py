@@ -12,7 +12,7 @@ import optax
 from jaxdl import optim, transfer
 from jaxdl.arguments import require
 from jaxdl.train.losses import Loss, cross_entropy
-from jaxdl.train.state import TrainState, check_model_and_tx
+from jaxdl.train.state import TrainState, check_model_and_tx, init_optimizer
 from jaxdl.typing import Batch
 
 _MODEL = 1  # the stream of random numbers that dropout and its kin draw from; `data.batches` draws from another
@@ -84,11 +84,13 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """The step itself, not jitted; see `make_step`.
 
-    The optimizer is given what some links ask for: the loss (`value`), the gradient (`grad`) and the loss as a
-    function of the parameters on this batch (`value_fn`). With `scale_by_nesterov_lookahead` in the chain the
-    gradient is taken where that looks; what `transfer.freeze` froze has none.
+    The optimizer is given what some links ask for: the loss (`value`), the gradient (`grad`), the loss as a function
+    of the parameters on this batch (`value_fn`) and the new batch statistics (`batch_stats`). With
+    `scale_by_nesterov_lookahead` in the chain the gradient is taken where that looks; what `transfer.freeze` froze has
+    none.
     """
-    kept, needed = (jax.tree.structure(t) for t in (state.opt_state, jax.eval_shape(tx.init, state.params)))
+    fresh = jax.eval_shape(functools.partial(init_optimizer, tx), state.params, state.batch_stats)
+    kept, needed = jax.tree.structure(state.opt_state), jax.tree.structure(fresh)
     require(
         kept == needed,
         f"the optimizer state does not belong to tx; make the state with init_state and the same tx. "
@@ -118,7 +120,13 @@ def train_step(
     point = optim.lookahead_params(state.params, state.opt_state)
     (value, (batch_stats, error)), grads = jax.value_and_grad(objective, has_aux=True)(point)
     updates, opt_state = optax.with_extra_args_support(tx).update(
-        grads, state.opt_state, state.params, value=value, grad=grads, value_fn=lambda params: objective(params)[0]
+        grads,
+        state.opt_state,
+        state.params,
+        value=value,
+        grad=grads,
+        value_fn=lambda params: objective(params)[0],
+        batch_stats=batch_stats,
     )
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, batch_stats, opt_state, state.step + 1, state.key), Metrics(value, error)

@@ -1,0 +1,228 @@
+"""Averages of the iterates, kept in the optimizer's state: stochastic weight averaging and moving averages.
+
+Both are last links of a chain: they pass the updates on as they are, and average the parameters that these lead to. So
+they are jitted, sharded, saved and resumed with the rest of the state.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdl.arguments import check_integer, check_real, require
+from jaxdl.tree import find_states
+from jaxdl.typing import Params, ScalarOrSchedule
+
+
+class SwaState(NamedTuple):
+    """State of `swa`."""
+
+    count: jax.Array  # int32 scalar: updates made so far
+    averaged: jax.Array  # int32 scalar: iterates in the mean
+    mean: dict[str, Params]  # under the average's name: like the parameters, float32 or wider; zeros before the first
+
+
+class EmaState(NamedTuple):
+    """State of `ema`."""
+
+    count: jax.Array  # int32 scalar: updates made so far
+    weight: jax.Array  # float32 scalar: sum of the weights of all iterates; 0 before the first
+    mean: dict[str, Params]  # under the average's name: the weighted sum, like the parameters, float32 or wider
+
+
+State = TypeVar("State", SwaState, EmaState)
+
+
+def swa(start: int, period: int = 1, *, name: str = "swa") -> optax.GradientTransformation:
+    r"""Stochastic weight averaging: the running mean of iterates; the last link of a chain.
+
+    The iterates :math:`w_t` reached by the updates t = start + period, start + 2 period, ... enter the mean
+
+    .. math:: \bar w \leftarrow \bar w + (w_t - \bar w) / n
+
+    n being their number. `swa_params` reads the mean. It is float32 or wider whatever the parameters are, and costs
+    that much memory. A network with BatchNorm needs its statistics estimated again for the mean of its weights.
+
+    Args:
+      start: updates before averaging begins, at least 0.
+      period: updates from one averaged iterate to the next; those of an epoch, in the paper.
+      name: tells averages in one chain apart.
+
+    Returns:
+      A gradient transformation with state `SwaState`; updates pass unchanged.
+
+    Raises:
+      ValueError: `start` is negative or `period` below 1; or, from `update`, no parameters.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> tx = optax.chain(optax.sgd(1.0), swa(start=1))
+      >>> params, state = jnp.array(0.0), tx.init(jnp.array(0.0))
+      >>> for gradient in (-1.0, -1.0, -1.0):  # reaches 1, 2, 3; averages 2 and 3
+      ...     updates, state = tx.update(jnp.array(gradient), state, params)
+      ...     params = optax.apply_updates(params, updates)
+      >>> float(params), float(swa_params(state, params))
+      (3.0, 2.5)
+
+    Reference: Izmailov et al., `Averaging Weights Leads to Wider Optima and Better Generalization`, 2018 (arXiv
+    1803.05407), algorithm 1.
+    """
+    check_integer("swa", "start", start, at_least=0, remedy="use start=0 to average from the first update")
+    check_integer("swa", "period", period, at_least=1, remedy="use period=1 to average every step")
+    _check_name("swa", name)
+
+    def init(params: Params) -> SwaState:
+        zero = jnp.zeros([], jnp.int32)
+        return SwaState(zero, zero, {name: _wide_zeros(params)})
+
+    def update(updates, state: SwaState, params=None):
+        count = state.count + 1
+        due = (count > start) & ((count - start) % period == 0)
+        averaged = state.averaged + due
+
+        def step(mean, reached):
+            # Chosen, not multiplied by 0: an iterate that is not due may be anything, NaN too.
+            among = jnp.maximum(averaged, 1).astype(mean.dtype)
+            return jnp.where(due, mean + (reached.astype(mean.dtype) - mean) / among, mean)
+
+        mean = jax.tree.map(step, state.mean[name], reached_params("swa", params, updates))
+        return updates, SwaState(count, averaged, {name: mean})
+
+    return optax.GradientTransformation(init, update)
+
+
+def ema(decay: ScalarOrSchedule, *, debias: bool = True, name: str = "ema") -> optax.GradientTransformation:
+    r"""Exponential moving average of the iterates; the last link of a chain.
+
+    With `debias` the average starts at zero and is divided by the sum of its weights, as Adam's moments are:
+
+    .. math::
+        m_t = \beta_t m_{t-1} + (1 - \beta_t) w_t, \quad
+        z_t = \beta_t z_{t-1} + (1 - \beta_t), \quad
+        \bar w_t = m_t / z_t
+
+    Without, the first iterate is copied and :math:`\bar w_t = \beta_t \bar w_{t-1} + (1 - \beta_t) w_t` from there on,
+    as `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn` does: it keeps a long memory of the first
+    iterate.
+
+    `ema_params` reads it. It is float32 or wider whatever the parameters are, and costs that much memory.
+
+    Args:
+      decay: :math:`\beta` in [0, 1), or a schedule of it by the number of updates made so far (from 0), for its
+        warm-up.
+      debias: see above.
+      name: tells averages in one chain apart.
+
+    Returns:
+      A gradient transformation with state `EmaState`; updates pass unchanged.
+
+    Raises:
+      ValueError: `decay` is out of its range; or, from `update`, no parameters.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> tx = optax.chain(optax.sgd(1.0), ema(0.5))
+      >>> params, state = jnp.array(0.0), tx.init(jnp.array(0.0))
+      >>> for gradient in (-1.0, -1.0):  # reaches 1 and 2, of weights 1/4 and 1/2
+      ...     updates, state = tx.update(jnp.array(gradient), state, params)
+      ...     params = optax.apply_updates(params, updates)
+      >>> round(float(ema_params(state, params)), 4)  # (1/4 + 2/2) / (3/4)
+      1.6667
+
+    References: Polyak and Juditsky, `Acceleration of stochastic approximation by averaging`, 1992, for averages of
+    iterates; Kingma and Ba, `Adam`, 2014 (arXiv 1412.6980), sec. 7.2, for this one.
+    """
+    if not callable(decay):
+        check_real("ema", "decay", decay, at_least=0, below=1, remedy="0.999 remembers about 1,000 updates")
+    _check_name("ema", name)
+
+    def init(params: Params) -> EmaState:
+        return EmaState(jnp.zeros([], jnp.int32), jnp.zeros([], jnp.float32), {name: _wide_zeros(params)})
+
+    def update(updates, state: EmaState, params=None):
+        # 1 - beta, of a number in double precision: in float32 1 - 0.9999 is off by 0.05 %.
+        share = jnp.asarray(1 - (decay(state.count) if callable(decay) else decay))
+        if not debias:
+            share = jnp.where(state.count == 0, 1, share)
+
+        def step(mean, reached):
+            return mean + (reached.astype(mean.dtype) - mean) * share.astype(mean.dtype)
+
+        mean = jax.tree.map(step, state.mean[name], reached_params("ema", params, updates))
+        weight = (state.weight + (1 - state.weight) * share).astype(state.weight.dtype)
+        return updates, EmaState(state.count + 1, weight, {name: mean})
+
+    return optax.GradientTransformation(init, update)
+
+
+def swa_params(opt_state: Any, params: Params, *, name: str | None = None) -> Params:
+    """The mean that `swa` keeps, in the parameters' dtypes; the parameters themselves before the first is averaged.
+
+    Args:
+      opt_state: the state of any chain, however nested, with a `swa` in it.
+      params: the parameters that go with it.
+      name: of the average, where there are several.
+
+    Raises:
+      ValueError: there is no such average, or there are several and no name.
+    """
+    state, mean = _find("swa_params", "swa", SwaState, opt_state, name)
+    return _read(mean, params, lambda m: m, state.averaged > 0)
+
+
+def ema_params(opt_state: Any, params: Params, *, name: str | None = None) -> Params:
+    """The average that `ema` keeps, without bias, in the parameters' dtypes; the parameters before the first update.
+
+    Args:
+      opt_state: the state of any chain, however nested, with an `ema` in it.
+      params: the parameters that go with it.
+      name: of the average, where there are several.
+
+    Raises:
+      ValueError: there is no such average, or there are several and no name.
+    """
+    state, mean = _find("ema_params", "ema", EmaState, opt_state, name)
+    return _read(mean, params, lambda m: m / state.weight.astype(m.dtype), state.count > 0)
+
+
+def reached_params(function: str, params: Params | None, updates: Params) -> Params:
+    """The parameters that the updates lead to."""
+    if params is None:
+        raise ValueError(f"{function}: update needs the parameters; call tx.update(grads, state, params)")
+    return optax.apply_updates(params, updates)
+
+
+def _check_name(function: str, name: str) -> None:
+    require(isinstance(name, str) and bool(name), f"{function}: name must be a string that is not empty, got {name!r}")
+
+
+def _wide_zeros(params: Params) -> Params:
+    return jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.promote_types(p.dtype, jnp.float32)), params)
+
+
+def _find(function: str, what: str, kind: type[State], opt_state: Any, name: str | None) -> tuple[State, Params]:
+    """The one state of a kind that is meant, and its average."""
+    found = [(state, own, mean) for state in find_states(opt_state, kind) for own, mean in state.mean.items()]
+    names = ", ".join(repr(own) for _, own, _ in found)
+    chosen = [(state, mean) for state, own, mean in found if name in (None, own)]
+    require(
+        bool(found), f"{function}: there is no {what} in this optimizer state; end the chain with optim.{what}(...)"
+    )
+    require(bool(chosen), f"{function}: there is no {what} named {name!r}, but {names}")
+    require(
+        len(chosen) == 1,
+        f"{function}: there are {len(chosen)} of {what} in this optimizer state: {names}; give each a name of its own, "
+        f'as in optim.{what}(..., name="long"), and pass it here',
+    )
+    return chosen[0]
+
+
+def _read(mean: Params, params: Params, value: Callable[[jax.Array], jax.Array], there: jax.Array) -> Params:
+    """Averages in the parameters' dtypes; the parameters themselves where one is masked or not yet there."""
+
+    def leaf(p, m):
+        return p if isinstance(m, optax.MaskedNode) else jnp.where(there, value(m).astype(p.dtype), p)
+
+    return jax.tree.map(leaf, params, mean)

@@ -1,0 +1,178 @@
+"""Snapshots: copies of the iterates at regular updates, kept in the optimizer's state."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import DTypeLike
+
+from jaxdl.arguments import check_integer, require
+from jaxdl.optim.averaging import reached_params
+from jaxdl.tree import find_states
+from jaxdl.typing import Params
+
+
+class SnapshotState(NamedTuple):
+    """State of `snapshots`. Every stored array has a leading axis of `keep` places, filled round and round."""
+
+    count: jax.Array  # int32 scalar: updates made so far
+    taken: jax.Array  # int32 scalar: snapshots taken so far, those that were overwritten too
+    params: Params  # like the parameters, [keep, ...], in the storage dtype
+    batch_stats: Params  # like the model's batch statistics, [keep, ...]; () where none are stored
+
+
+def snapshots(
+    period: int, keep: int, *, start: int = 0, dtype: DTypeLike | None = None
+) -> optax.GradientTransformationExtraArgs:
+    """Stores the iterates reached by the updates start + period, start + 2 period, ...; the last link of a chain.
+
+    The last `keep` of them stay. With `optim.cosine_cycles(rate, period)` they are the minima at the ends of the
+    cycles: snapshot ensembling. `snapshot_params` reads them. `train.init_state` makes room for a model's batch
+    statistics, too, and `train.make_step` passes them, so that a snapshot is a complete model.
+
+    Memory: `keep` times that of the parameters (`snapshot_bytes` reports it), half of it with `dtype=jnp.bfloat16`.
+
+    Args:
+      period: updates from one snapshot to the next.
+      keep: how many to hold; a new one takes the place of the oldest.
+      start: updates before the first period begins.
+      dtype: storage dtype of the parameters; by default their own.
+
+    Returns:
+      A gradient transformation with state `SnapshotState`; updates pass unchanged.
+
+    Raises:
+      ValueError: a value is out of its range; or, from `update`, no parameters, or no `batch_stats=` where there is
+        room for them.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> tx = optax.chain(optax.sgd(1.0), snapshots(period=2, keep=2))
+      >>> params, state = jnp.array(0.0), tx.init(jnp.array(0.0))
+      >>> for _ in range(7):  # reaches 1, 2, ..., 7
+      ...     updates, state = tx.update(jnp.array(-1.0), state, params)
+      ...     params = optax.apply_updates(params, updates)
+      >>> snapshot_params(state).tolist(), snapshot_count(state)
+      ([4.0, 6.0], 2)
+
+    Reference: Huang et al., `Snapshot Ensembles: Train 1, get M for free`, 2017 (arXiv 1704.00109).
+    """
+    check_integer("snapshots", "period", period, at_least=1, remedy="use period=1 to store every step")
+    check_integer("snapshots", "keep", keep, at_least=1)
+    check_integer("snapshots", "start", start, at_least=0)
+    if dtype is not None:
+        require(
+            jnp.issubdtype(dtype, jnp.floating), f"snapshots: dtype must be a floating-point one, got dtype={dtype!r}"
+        )
+
+    def init(params: Params) -> SnapshotState:
+        zero = jnp.zeros([], jnp.int32)
+        return SnapshotState(
+            zero, zero, jax.tree.map(lambda p: jnp.zeros((keep, *p.shape), dtype or p.dtype), params), ()
+        )
+
+    def update(updates, state: SnapshotState, params=None, *, batch_stats: Params | None = None, **extra):
+        del extra
+        count = state.count + 1
+        due = (count > start) & ((count - start) % period == 0)
+        place = state.taken % keep
+
+        def store(stored, value):
+            # One place is read and written, whether or not it changes: a conditional copy of the whole would cost more.
+            old = jax.lax.dynamic_index_in_dim(stored, place, keepdims=False)
+            new = jnp.where(due, value.astype(stored.dtype), old)
+            return jax.lax.dynamic_update_index_in_dim(stored, new, place, 0)
+
+        statistics = state.batch_stats
+        if jax.tree.leaves(statistics):
+            if batch_stats is None:
+                raise ValueError(
+                    "snapshots: this state stores batch statistics, so update needs them; call "
+                    "tx.update(grads, state, params, batch_stats=batch_stats) or use train.make_step"
+                )
+            statistics = jax.tree.map(store, statistics, batch_stats)
+        stored = jax.tree.map(store, state.params, reached_params("snapshots", params, updates))
+        return updates, SnapshotState(count, state.taken + due, stored, statistics)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def with_batch_stats(opt_state: Any, batch_stats: Params) -> Any:
+    """An optimizer state in which every `snapshots` has room for batch statistics like these."""
+    if not jax.tree.leaves(batch_stats):
+        return opt_state
+
+    def make_room(node):
+        if not isinstance(node, SnapshotState):
+            return node
+        keep = len(jax.tree.leaves(node.params)[0])
+        return node._replace(batch_stats=jax.tree.map(lambda s: jnp.zeros((keep, *s.shape), s.dtype), batch_stats))
+
+    return jax.tree.map(make_room, opt_state, is_leaf=lambda node: isinstance(node, SnapshotState))
+
+
+def snapshot_params(opt_state: Any) -> Params:
+    """The parameters of the snapshots held, oldest first: a tree whose arrays have a leading axis of members.
+
+    Its length is how many there are by now, so this is for use outside of jit.
+
+    Args:
+      opt_state: the state of any chain, however nested, with one `snapshots` in it.
+
+    Raises:
+      ValueError: there is no `snapshots`, more than one, or none has been taken yet.
+    """
+    state = _find("snapshot_params", opt_state)
+    return _in_time_order(state, state.params)
+
+
+def snapshot_batch_stats(opt_state: Any) -> Params:
+    """The batch statistics of the snapshots held, like `snapshot_params`; {} where none are stored.
+
+    Raises:
+      ValueError: as for `snapshot_params`.
+    """
+    state = _find("snapshot_batch_stats", opt_state)
+    return _in_time_order(state, state.batch_stats) if jax.tree.leaves(state.batch_stats) else {}
+
+
+def snapshot_count(opt_state: Any) -> int:
+    """How many snapshots are held, at most `keep`.
+
+    Raises:
+      ValueError: there is no `snapshots`, or more than one.
+    """
+    state = _find("snapshot_count", opt_state)
+    return min(int(state.taken), _places(state))
+
+
+def snapshot_bytes(opt_state: Any) -> int:
+    """Bytes that the places for snapshots take, filled or not.
+
+    Raises:
+      ValueError: there is no `snapshots`, or more than one.
+    """
+    state = _find("snapshot_bytes", opt_state)
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state.params, state.batch_stats)))
+
+
+def _find(function: str, opt_state: Any) -> SnapshotState:
+    found = find_states(opt_state, SnapshotState)
+    require(
+        len(found) == 1,
+        f"{function}: the optimizer state must hold one optim.snapshots, it holds {len(found)}",
+    )
+    return found[0]
+
+
+def _places(state: SnapshotState) -> int:
+    return len(jax.tree.leaves(state.params)[0])
+
+
+def _in_time_order(state: SnapshotState, stored: Params) -> Params:
+    taken, keep = int(state.taken), _places(state)
+    require(taken > 0, f"snapshots: none has been taken yet, after {int(state.count)} updates")
+    places = np.arange(max(0, taken - keep), taken) % keep
+    return jax.tree.map(lambda leaf: leaf[places], stored)

@@ -1,0 +1,292 @@
+"""Averages and snapshots against lists of iterates kept outside, torch's recorded numbers, and in training."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import NoisyNormNet, random_dataset, random_tree
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import torch_averages as oracle
+
+from jaxdl import models, optim, train
+
+RECORDED = np.load(Path(__file__).parent / "oracles" / "torch_averages.npz")
+
+
+def walk(tx, points, dtype=None):
+    """Leads the parameters from 0 through the points given; the state after each update."""
+    params = jax.tree.map(lambda p: jnp.zeros_like(p, dtype), points[0])
+    state, states = tx.init(params), []
+    for point in points:
+        updates = jax.tree.map(lambda q, p: (q - p).astype(p.dtype), point, params)
+        passed, state = tx.update(updates, state, params)
+        params = optax.apply_updates(params, passed)
+        states.append((state, params))
+    return states
+
+
+def tree_points(steps, dtype=jnp.float32):
+    return [random_tree(seed, dtype) for seed in range(steps)]
+
+
+def iterates(states):
+    return [jax.tree.map(lambda p: np.asarray(p, np.float64), params) for _, params in states]
+
+
+def due(steps, start, period):
+    """Numbers of the updates whose iterates count, from 1."""
+    return list(range(start + period, steps + 1, period))
+
+
+def close(tree, expected, **tolerance):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(np.asarray(a, np.float64), b, **tolerance), tree, expected)
+
+
+CHAINS = {
+    "alone": lambda tx: tx,
+    "last": lambda tx: optax.chain(optax.identity(), tx),
+    "nested": lambda tx: optax.chain(optax.identity(), optax.chain(optax.clip(1e9), tx)),
+}
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    steps=st.integers(1, 12),
+    start=st.integers(0, 8),
+    period=st.integers(1, 4),
+    chain=st.sampled_from(list(CHAINS)),
+    dtype=st.sampled_from([jnp.float32, jnp.bfloat16]),
+)
+def test_swa_is_the_mean_of_the_iterates(steps, start, period, chain, dtype):
+    states = walk(CHAINS[chain](optim.swa(start, period)), tree_points(steps, dtype))
+    reached, numbers = iterates(states), due(steps, start, period)
+    state, params = states[-1]
+    found = optim.swa_params(state, params)
+    if not numbers:
+        assert all(jax.tree.leaves(jax.tree.map(np.array_equal, found, params)))
+        return
+    mean = jax.tree.map(lambda *leaves: np.mean(leaves, 0), *[reached[n - 1] for n in numbers])
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype(dtype)}
+    # Accumulated in float32 whatever the parameters are: bfloat16 rounds once, at the end.
+    close(found, mean, rtol=1e-5 if dtype == jnp.float32 else 2**-8, atol=1e-6)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    steps=st.integers(1, 10),
+    decay=st.floats(0, 0.999),
+    debias=st.booleans(),
+    warm=st.booleans(),
+    chain=st.sampled_from(list(CHAINS)),
+)
+def test_ema_is_its_sum(steps, decay, debias, warm, chain):
+    decays = [min(decay, (1 + t) / (10 + t)) if warm else decay for t in range(steps)]
+    schedule = lambda t: jnp.minimum(decay, (1 + t) / (10 + t))  # noqa: E731
+    states = walk(CHAINS[chain](optim.ema(schedule if warm else decay, debias=debias)), tree_points(steps))
+    reached = iterates(states)
+    weights = []  # of each iterate in the sum
+    for t, beta in enumerate(decays):
+        beta = 0.0 if t == 0 and not debias else beta
+        weights = [w * beta for w in weights] + [1 - beta]
+    total = sum(weights)
+    assert total == pytest.approx(1) or debias
+    expected = jax.tree.map(lambda *leaves: sum(w * x for w, x in zip(weights, leaves, strict=True)) / total, *reached)
+    close(optim.ema_params(*states[-1]), expected, rtol=2e-4, atol=2e-5)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    steps=st.integers(1, 14),
+    start=st.integers(0, 5),
+    period=st.integers(1, 4),
+    keep=st.integers(1, 4),
+    chain=st.sampled_from(list(CHAINS)),
+    dtype=st.sampled_from([jnp.float32, jnp.bfloat16]),
+)
+def test_snapshots_are_copies(steps, start, period, keep, chain, dtype):
+    """Bitwise, the oldest dropped, in the order of time."""
+    states = walk(CHAINS[chain](optim.snapshots(period, keep, start=start)), tree_points(steps, dtype))
+    numbers = due(steps, start, period)[-keep:]
+    state, _ = states[-1]
+    assert optim.snapshot_count(state) == len(numbers)
+    if not numbers:
+        with pytest.raises(ValueError, match=f"none has been taken yet, after {steps} updates"):
+            optim.snapshot_params(state)
+        return
+    copies = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[states[n - 1][1] for n in numbers])
+    jax.tree.map(np.testing.assert_array_equal, optim.snapshot_params(state), copies)
+
+
+@pytest.mark.parametrize(
+    ("name", "tx", "read"),
+    [
+        ("mean", optim.swa(0), optim.swa_params),
+        ("late", optim.swa(3, 3), optim.swa_params),
+        ("ema", optim.ema(oracle.DECAY, debias=False), optim.ema_params),
+    ],
+)
+def test_averages_are_torchs(x64, name, tx, read):
+    """After every update of a random walk, in double precision."""
+    points = oracle.iterates()
+    for number, (state, params) in enumerate(walk(tx, list(map(jnp.asarray, points)))):
+        if name == "late" and number < 5:
+            np.testing.assert_array_equal(read(state, params), params)  # torch has the initial weights there
+        else:
+            np.testing.assert_allclose(read(state, params), RECORDED[name][number], rtol=1e-10, atol=1e-10)
+
+
+def test_an_iterate_that_is_not_due_may_be_nan():
+    points = [jnp.array([jnp.nan]), jnp.array([1.0]), jnp.array([jnp.nan]), jnp.array([2.0])]
+    params, state = jnp.zeros(1), optim.swa(0, 2).init(jnp.zeros(1))
+    for point in points:
+        _, state = optim.swa(0, 2).update(point, state, params)
+    assert float(optim.swa_params(state, params)[0]) == 1.5
+
+
+def test_storage_dtype_and_bytes():
+    params = random_tree()
+    full, half = (optim.snapshots(1, 3, dtype=dtype).init(params) for dtype in (None, jnp.bfloat16))
+    assert optim.snapshot_bytes(full) == 3 * 4 * (12 + 4 + 1)
+    assert optim.snapshot_bytes(half) == 3 * 2 * (12 + 4 + 1)
+
+
+def test_several_in_a_chain_need_names():
+    params = random_tree()
+    tx = optax.chain(optim.swa(0), optim.swa(2, name="late"), optim.ema(0.5), optim.ema(0.9, name="long"))
+    state = tx.init(params)
+    with pytest.raises(ValueError, match="there are 2 of swa in this optimizer state: 'swa', 'late'; give each a name"):
+        optim.swa_params(state, params)
+    with pytest.raises(ValueError, match="there is no ema named 'short', but 'ema', 'long'"):
+        optim.ema_params(state, params, name="short")
+    for name in ("swa", "late"):
+        optim.swa_params(state, params, name=name)
+    twice = optax.chain(optim.swa(0), optim.swa(2)).init(params)
+    with pytest.raises(ValueError, match="there are 2 of swa"):
+        optim.swa_params(twice, params, name="swa")
+    with pytest.raises(ValueError, match="must hold one optim.snapshots, it holds 2"):
+        optim.snapshot_params(optax.chain(optim.snapshots(1, 1), optim.snapshots(2, 1)).init(params))
+    for read in (optim.swa_params, optim.ema_params):
+        with pytest.raises(ValueError, match="there is no .* in this optimizer state; end the chain with optim"):
+            read(optim.sgd(0.1).init(params), params)
+
+
+def test_a_part_of_the_parameters():
+    params = random_tree()
+    mask = {"dense": {"kernel": True, "bias": False}, "scale": False}
+    states = walk(optax.masked(optim.swa(0), mask), tree_points(3))
+    found = optim.swa_params(*states[-1])
+    kernels = [reached["dense"]["kernel"] for reached in iterates(states)]
+    np.testing.assert_allclose(found["dense"]["kernel"], np.mean(kernels, 0), rtol=1e-5)
+    np.testing.assert_array_equal(found["scale"], states[-1][1]["scale"])
+    assert jax.tree.structure(found) == jax.tree.structure(params)
+
+
+def test_updates_are_counted_not_micro_steps():
+    """Within MultiSteps, and not where apply_if_finite throws an update away."""
+    params = jnp.zeros(1)
+    inner = optax.chain(optax.sgd(1.0), optim.swa(0), optim.snapshots(1, 4))
+    tx = optax.MultiSteps(inner, 2)
+    state = tx.init(params)
+    for gradient in (-1.0, -3.0, -5.0, -7.0):
+        updates, state = tx.update(jnp.full(1, gradient), state, params)
+        params = optax.apply_updates(params, updates)
+    assert optim.snapshot_params(state).ravel().tolist() == [2.0, 8.0]
+    assert float(optim.swa_params(state, params)[0]) == 5.0
+
+    params = jnp.zeros(1)
+    tx = optax.apply_if_finite(inner, 5)
+    state = tx.init(params)
+    for gradient in (-1.0, jnp.nan, -3.0):
+        updates, state = tx.update(jnp.full(1, gradient), state, params)
+        params = optax.apply_updates(params, updates)
+    assert optim.snapshot_params(state).ravel().tolist() == [1.0, 4.0]
+    assert float(optim.swa_params(state, params)[0]) == 2.5
+
+
+def test_injected_hyperparameters():
+    params = jnp.zeros(1)
+    tx = optax.inject_hyperparams(optim.ema, static_args=("debias", "name"))(decay=0.5)
+    state = tx.init(params)
+    for _ in range(2):
+        _, state = tx.update(jnp.ones(1), state, params)
+    state.hyperparams["decay"] = jnp.asarray(0.0)
+    _, state = tx.update(3 * jnp.ones(1), state, params)
+    assert float(optim.ema_params(state, params)[0]) == 3.0
+
+
+def test_nothing_recompiles_when_one_falls_due():
+    tx = optax.chain(optim.momentum(0.1), optim.swa(3, 2), optim.ema(0.9), optim.snapshots(2, 2))
+    dataset = random_dataset()
+    model = NoisyNormNet()
+    state = train.init_state(model, tx, jax.random.key(0), dataset.image_shape)
+    step = jax.jit(train.make_step(model, tx, preprocess=dataset.standardize))
+    for _ in range(7):
+        state, _ = step(state, (dataset.images[:8], dataset.labels[:8]))
+    assert step._cache_size() == 1
+
+
+@pytest.mark.parametrize("model", [NoisyNormNet(), models.resnet_cifar(8, 3)])
+@pytest.mark.parametrize("scan", [False, True])
+def test_in_training(model, scan):
+    """`fit` ends with the averages and snapshots, statistics too, that a loop with copies kept outside gives."""
+    dataset = random_dataset(shape=(8, 8, 3))
+    last = (optim.swa(2, 2), optim.ema(0.8), optim.snapshots(3, 2, start=1))
+    tx = optax.chain(optim.momentum(0.01, weight_decay=1e-3), *last)
+    state = train.init_state(model, tx, jax.random.key(0), dataset.image_shape)
+    copies = []
+    for step in range(1, 9):
+        state, _ = train.fit(state, model, tx, dataset, steps=step, batch_size=16, scan=False, progress=False)
+        copies.append(jax.tree.map(np.asarray, (state.params, state.batch_stats)))
+    start = train.init_state(model, tx, jax.random.key(0), dataset.image_shape)
+    whole, _ = train.fit(start, model, tx, dataset, steps=8, batch_size=16, scan=scan, progress=False)
+    tolerance = {"rtol": 1e-4, "atol": 1e-5} if scan else {"rtol": 0, "atol": 0}
+    stored = (optim.snapshot_params(whole.opt_state), optim.snapshot_batch_stats(whole.opt_state))
+    close(stored, jax.tree.map(lambda *leaves: np.stack(leaves), copies[3], copies[6]), **tolerance)
+    mean = jax.tree.map(lambda *leaves: np.mean(leaves, 0), *[copies[n - 1][0] for n in (4, 6, 8)])
+    close(optim.swa_params(whole.opt_state, whole.params), mean, rtol=1e-4, atol=1e-5)
+    # A snapshot is a complete model: in evaluation it is the network of that step.
+    member = jax.tree.map(lambda leaf: leaf[0], {"params": stored[0], "batch_stats": stored[1]})
+    x = dataset.standardize(jnp.asarray(dataset.images[:4]))
+    then = {"params": copies[3][0], "batch_stats": copies[3][1]}
+    np.testing.assert_allclose(
+        model.apply(member, x, train=False), model.apply(then, x, train=False), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_batch_statistics_must_be_given_where_there_is_room():
+    params, statistics = {"w": jnp.ones(2)}, {"mean": jnp.zeros(3)}
+    tx = optim.snapshots(1, 2)
+    state = optim.with_batch_stats(tx.init(params), statistics)
+    assert optim.snapshot_bytes(state) == 2 * 4 * (2 + 3)
+    with pytest.raises(ValueError, match="this state stores batch statistics, so update needs them"):
+        tx.update(params, state, params)
+    _, state = tx.update(params, state, params, batch_stats={"mean": jnp.arange(3.0)})
+    assert optim.snapshot_batch_stats(state)["mean"].tolist() == [[0.0, 1.0, 2.0]]
+    assert optim.snapshot_batch_stats(tx.update(params, tx.init(params), params)[1]) == {}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: optim.swa(-1), "swa: start must be an integer >= 0, got start=-1; use start=0"),
+        (
+            lambda: optim.swa(0, 0),
+            "swa: period must be an integer >= 1, got period=0; use period=1 to average every step",
+        ),
+        (lambda: optim.swa(0, name=""), "swa: name must be a string that is not empty"),
+        (lambda: optim.ema(1.0), r"ema: decay must be a finite number in \[0, 1\), got decay=1.0"),
+        (lambda: optim.snapshots(0, 1), "snapshots: period must be an integer >= 1"),
+        (lambda: optim.snapshots(1, 0), "snapshots: keep must be an integer >= 1"),
+        (lambda: optim.snapshots(1, 1, start=-1), "snapshots: start must be an integer >= 0"),
+        (lambda: optim.snapshots(1, 1, dtype=jnp.int8), "dtype must be a floating-point one"),
+        (lambda: optim.swa(0).update(1.0, optim.swa(0).init(jnp.ones(()))), "swa: update needs the parameters"),
+        (lambda: optim.ema(0.5).update(1.0, optim.ema(0.5).init(jnp.ones(()))), "ema: update needs the parameters"),
+    ],
+)
+def test_bad_values(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
