@@ -244,7 +244,7 @@ def test_in_training(model, scan):
     start = train.init_state(model, tx, jax.random.key(0), dataset.image_shape)
     whole, _ = train.fit(start, model, tx, dataset, steps=8, batch_size=16, scan=scan, progress=False)
     tolerance = {"rtol": 1e-4, "atol": 1e-5} if scan else {"rtol": 0, "atol": 0}
-    stored = (optim.snapshot_params(whole.opt_state), optim.snapshot_batch_stats(whole.opt_state))
+    stored = (optim.snapshot_params(whole.opt_state), optim.snapshot_variables(whole.opt_state)["batch_stats"])
     close(stored, jax.tree.map(lambda *leaves: np.stack(leaves), copies[3], copies[6]), **tolerance)
     mean = jax.tree.map(lambda *leaves: np.mean(leaves, 0), *[copies[n - 1][0] for n in (4, 6, 8)])
     close(optim.swa_params(whole.opt_state, whole.params), mean, rtol=1e-4, atol=1e-5)
@@ -265,8 +265,8 @@ def test_batch_statistics_must_be_given_where_there_is_room():
     with pytest.raises(ValueError, match="this state stores batch statistics, so update needs them"):
         tx.update(params, state, params)
     _, state = tx.update(params, state, params, batch_stats={"mean": jnp.arange(3.0)})
-    assert optim.snapshot_batch_stats(state)["mean"].tolist() == [[0.0, 1.0, 2.0]]
-    assert optim.snapshot_batch_stats(tx.update(params, tx.init(params), params)[1]) == {}
+    assert optim.snapshot_variables(state)["batch_stats"]["mean"].tolist() == [[0.0, 1.0, 2.0]]
+    assert optim.snapshot_variables(tx.update(params, tx.init(params), params)[1])["batch_stats"] == {}
 
 
 @pytest.mark.parametrize(

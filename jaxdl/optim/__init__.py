@@ -41,10 +41,10 @@ from jaxdl.optim.schedules import (
 from jaxdl.optim.second_order import lbfgs, newton
 from jaxdl.optim.snapshots import (
     SnapshotState,
-    snapshot_batch_stats,
     snapshot_bytes,
     snapshot_count,
     snapshot_params,
+    snapshot_variables,
     snapshots,
     with_batch_stats,
 )
@@ -94,10 +94,10 @@ __all__ = [
     "scale_by_rmsprop",
     "sgd",
     "sgdw",
-    "snapshot_batch_stats",
     "snapshot_bytes",
     "snapshot_count",
     "snapshot_params",
+    "snapshot_variables",
     "snapshots",
     "step_decay",
     "swa",

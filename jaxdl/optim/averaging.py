@@ -77,7 +77,7 @@ def swa(start: int, period: int = 1, *, name: str = "swa") -> optax.GradientTran
         zero = jnp.zeros([], jnp.int32)
         return SwaState(zero, zero, {name: _wide_zeros(params)})
 
-    def update(updates, state: SwaState, params=None):
+    def update(updates, state, params=None):
         count = state.count + 1
         due = (count > start) & ((count - start) % period == 0)
         averaged = state.averaged + due
@@ -141,7 +141,7 @@ def ema(decay: ScalarOrSchedule, *, debias: bool = True, name: str = "ema") -> o
     def init(params: Params) -> EmaState:
         return EmaState(jnp.zeros([], jnp.int32), jnp.zeros([], jnp.float32), {name: _wide_zeros(params)})
 
-    def update(updates, state: EmaState, params=None):
+    def update(updates, state, params=None):
         # 1 - beta, of a number in double precision: in float32 1 - 0.9999 is off by 0.05 %.
         share = jnp.asarray(1 - (decay(state.count) if callable(decay) else decay))
         if not debias:

@@ -73,7 +73,7 @@ def snapshots(
             zero, zero, jax.tree.map(lambda p: jnp.zeros((keep, *p.shape), dtype or p.dtype), params), ()
         )
 
-    def update(updates, state: SnapshotState, params=None, *, batch_stats: Params | None = None, **extra):
+    def update(updates, state, params=None, *, batch_stats: Params | None = None, **extra):
         del extra
         count = state.count + 1
         due = (count > start) & ((count - start) % period == 0)
@@ -128,14 +128,18 @@ def snapshot_params(opt_state: Any) -> Params:
     return _in_time_order(state, state.params)
 
 
-def snapshot_batch_stats(opt_state: Any) -> Params:
-    """The batch statistics of the snapshots held, like `snapshot_params`; {} where none are stored.
+def snapshot_variables(opt_state: Any) -> dict[str, Params]:
+    """Parameters and batch statistics of the snapshots held, oldest first: what `ensemble.predict` takes.
+
+    Returns:
+      {"params": ..., "batch_stats": ...}, each with a leading axis of members; batch_stats is {} where none are stored.
 
     Raises:
       ValueError: as for `snapshot_params`.
     """
-    state = _find("snapshot_batch_stats", opt_state)
-    return _in_time_order(state, state.batch_stats) if jax.tree.leaves(state.batch_stats) else {}
+    state = _find("snapshot_variables", opt_state)
+    stored = state.batch_stats if jax.tree.leaves(state.batch_stats) else {}
+    return {"params": _in_time_order(state, state.params), "batch_stats": _in_time_order(state, stored)}
 
 
 def snapshot_count(opt_state: Any) -> int:

@@ -1,0 +1,174 @@
+"""Batch statistics for weights that no training step has seen: averages, above all."""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.arguments import check_integer, require
+from jaxdl.data import Dataset
+from jaxdl.models import layers
+from jaxdl.tree import path_name
+from jaxdl.typing import Params
+
+
+class _Facts(NamedTuple):
+    """What is known about a BatchNorm without computing."""
+
+    count: int  # numbers of each channel that it is given in a batch
+    momentum: float
+    unbiased: bool  # whether its running variance is of the unbiased estimate
+
+    @property
+    def correction(self) -> float:
+        """From the biased variance to the one it keeps."""
+        return self.count / max(self.count - 1, 1) if self.unbiased else 1.0
+
+
+def update_batch_stats(
+    model: nn.Module,
+    params: Params,
+    batches: Dataset | Iterable[Any],
+    *,
+    batch_size: int = 500,
+    mode: Literal["pooled", "cumulative"] = "pooled",
+    preprocess: Callable[[jax.Array], jax.Array] | None = None,
+    key: jax.Array | None = None,
+) -> dict[str, Any]:
+    """Batch statistics estimated anew over a data set, in training mode: every batch is normalised by its own.
+
+    With "pooled" they are the moments of all that each BatchNorm was given, whatever the sizes of the batches: the mean
+    of all numbers, and their variance about that mean. With "cumulative" they are the means over the batches of each
+    batch's mean and variance, a small last batch counting as much as a full one: `torch.optim.swa_utils.update_bn`.
+
+    Args:
+      model: a module with `layers.BatchNorm` or `flax.linen.BatchNorm`.
+      params: its parameters, `optim.swa_params(opt_state, params)` for example.
+      batches: a data set, all of it, or batches of images [batch, height, width, channels] of any sizes.
+      batch_size: examples at a time, for a data set; the last batch may be smaller.
+      mode: see above.
+      preprocess: images to model inputs; by default `standardize` of a data set, and nothing else.
+      key: for dropout, which is on as in training; by default `jax.random.key(0)`.
+
+    Returns:
+      The "batch_stats" collection; {} for a model without.
+
+    Raises:
+      ValueError: an argument is not what it should be, or there are no batches.
+
+    Reference: Izmailov et al. 2018 (arXiv 1803.05407), sec. 3.2.
+    """
+    check_integer("update_batch_stats", "batch_size", batch_size, at_least=1)
+    require(
+        mode in ("pooled", "cumulative"),
+        f'update_batch_stats: mode must be "pooled" or "cumulative", got mode={mode!r}',
+    )
+    if isinstance(batches, Dataset):
+        preprocess = preprocess or batches.standardize
+        images = batches.images
+        batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
+    key = jax.random.key(0) if key is None else key
+    batches, parts, origin = iter(batches), {}, None
+    for number, batch in enumerate(batches):
+        arguments = params, jnp.asarray(batch), jax.random.fold_in(key, number)
+        if origin is None:
+            # A first estimate of the means. Variances are then of the distance from it, which keeps their digits.
+            found = _moments(model, preprocess, *arguments, {})
+            origin = {path: mean for path, (_, mean, _) in found.items()}
+        for path, moments in _moments(model, preprocess, *arguments, origin).items():
+            parts.setdefault(path, []).append(moments)
+    require(origin is not None, "update_batch_stats: there are no batches to estimate from")
+    pool = _pooled if mode == "pooled" else _cumulative
+    return _nested({path: pool(found) for path, found in parts.items()})
+
+
+def _moments(model, preprocess, params, images, key, origin) -> dict[str, tuple[_Facts, np.ndarray, np.ndarray]]:
+    """For each BatchNorm the mean and variance (as it estimates it) of what it is given in one batch."""
+    empty, facts = _layers(model, preprocess, params, images)
+    before = jax.tree_util.tree_map_with_path(lambda path, leaf: _start(path_name(path), leaf, origin), empty)
+    updated = _compiled(model, preprocess)(params, before, images, key)
+    leaves = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(updated))}
+    found = {}
+    for path, fact in facts.items():
+        # running <- momentum running + (1 - momentum) batch, from the origin and from variance 0
+        keep = fact.momentum
+        start = np.asarray(origin.get(path, 0.0), np.float32).astype(np.float64)
+        mean = (leaves[f"{path}/mean"].astype(np.float64) - keep * start) / (1 - keep)
+        found[path] = fact, mean, leaves[f"{path}/var"].astype(np.float64) / (1 - keep)
+    return found
+
+
+def _start(path: str, leaf: jax.ShapeDtypeStruct, origin: dict[str, np.ndarray]) -> jax.Array:
+    module, _, name = path.rpartition("/")
+    value = origin.get(module, 0.0) if name == "mean" else 0.0
+    return jnp.broadcast_to(jnp.asarray(value, leaf.dtype), leaf.shape)
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(model, preprocess):
+    return jax.jit(functools.partial(_updated, model, preprocess))
+
+
+def _updated(model, preprocess, params, batch_stats, images, key):
+    """Batch statistics after one batch."""
+    variables = {"params": params, "batch_stats": batch_stats}
+    inputs = images if preprocess is None else preprocess(images)
+    _, updated = model.apply(variables, inputs, train=True, rngs={"dropout": key}, mutable=["batch_stats"])
+    return updated.get("batch_stats", {})
+
+
+def _layers(model, preprocess, params, images) -> tuple[dict[str, Any], dict[str, _Facts]]:
+    """The shapes of a model's batch statistics, and what is known about each BatchNorm without computing."""
+    inputs = jax.eval_shape(preprocess, images) if preprocess else images
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros(inputs.shape, inputs.dtype), train=False))
+    empty = shapes.get("batch_stats", {})
+    facts: dict[str, _Facts] = {}
+
+    def record(call, arguments, keywords, context):
+        module = context.module
+        if isinstance(module, layers.BatchNorm | nn.BatchNorm) and context.method_name == "__call__":
+            count = arguments[0].size // arguments[0].shape[-1]
+            facts["/".join(module.path)] = _Facts(count, module.momentum, getattr(module, "unbiased", False))
+        return call(*arguments, **keywords)
+
+    with nn.intercept_methods(record):
+        jax.eval_shape(functools.partial(_updated, model, preprocess), params, empty, images, jax.random.key(0))
+    known = {f"{path}/{name}" for path in facts for name in ("mean", "var")}
+    others = {path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(empty)} - known
+    require(
+        not others,
+        f"update_batch_stats: {', '.join(sorted(others))} are no BatchNorm's of jaxdl or Flax, so they stay unknown",
+    )
+    return empty, facts
+
+
+def _pooled(parts: list[tuple[_Facts, np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Moments of all batches together, from those of each."""
+    counts = np.array([fact.count for fact, _, _ in parts], np.float64)
+    shares = counts / counts.sum()
+    means = np.stack([mean for _, mean, _ in parts])
+    biased = np.stack([variance / fact.correction for fact, _, variance in parts])
+    mean = np.tensordot(shares, means, 1)
+    variance = np.tensordot(shares, biased + np.square(means - mean), 1)
+    whole = parts[0][0]._replace(count=int(counts.sum()))
+    return {"mean": mean, "var": variance * whole.correction}
+
+
+def _cumulative(parts: list[tuple[_Facts, np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Means over batches."""
+    return {"mean": np.mean([mean for _, mean, _ in parts], 0), "var": np.mean([var for _, _, var in parts], 0)}
+
+
+def _nested(flat: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
+    """From "a/b" to {"a": {"b": ...}}, as JAX arrays."""
+    tree: dict[str, Any] = {}
+    for path, arrays in flat.items():
+        node = tree
+        for name in path.split("/"):
+            node = node.setdefault(name, {})
+        node.update({name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()})
+    return tree

@@ -1,0 +1,78 @@
+"""How different the members of an ensemble are: in what they predict and in their weights."""
+
+import jax
+import numpy as np
+
+from jaxdl.arguments import require
+from jaxdl.typing import Params
+
+
+def disagreement(probabilities: np.ndarray) -> np.ndarray:
+    """The share of examples on which two members name different classes.
+
+    Args:
+      probabilities: [members, examples, classes], of `ensemble.probabilities`.
+
+    Returns:
+      float64 [members, members], symmetric, with zeros on the diagonal.
+
+    Raises:
+      ValueError: the shape is another.
+
+    Example:
+      >>> disagreement(np.eye(2)[np.array([[0, 0, 1, 1], [0, 1, 1, 1]])]).tolist()
+      [[0.0, 0.25], [0.25, 0.0]]
+
+    Reference: Fort et al., `Deep Ensembles: A Loss Landscape Perspective`, 2019 (arXiv 1912.02757), sec. 3.
+    """
+    probabilities = np.asarray(probabilities)
+    require(
+        probabilities.ndim == 3,
+        f"disagreement: probabilities must be [members, examples, classes], got shape {probabilities.shape}",
+    )
+    named = probabilities.argmax(-1)
+    return np.array([[np.mean(a != b) for b in named] for a in named])
+
+
+def normalized_diversity(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Disagreement divided by the error of the second member: how much of the difference is not forced by its errors.
+
+    Two members that are always right agree; so the paper divides the disagreement of a solution with a base by
+    1 - accuracy. A member without errors gives NaN (or infinity).
+
+    Args:
+      probabilities: [members, examples, classes].
+      labels: int [examples].
+
+    Returns:
+      float64 [members, members]: element (i, j) is disagreement(i, j) / error(j).
+
+    Raises:
+      ValueError: shapes do not go together.
+
+    Reference: Fort et al. 2019 (arXiv 1912.02757), sec. 4.1.
+    """
+    found, labels = disagreement(probabilities), np.asarray(labels)
+    named = np.asarray(probabilities).argmax(-1)
+    require(
+        labels.shape == named.shape[1:],
+        f"normalized_diversity: labels must be [{named.shape[1]}], one for each example, got shape {labels.shape}",
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return found / np.mean(named != labels, 1)
+
+
+def weight_cosine(members: Params) -> np.ndarray:
+    """The cosine between the weights of members, each flattened to one vector.
+
+    Args:
+      members: stacked parameters, arrays with a leading axis of members.
+
+    Returns:
+      float64 [members, members], ones on the diagonal.
+
+    Reference: Fort et al. 2019 (arXiv 1912.02757), sec. 3.
+    """
+    flat = np.concatenate([np.asarray(x, np.float64).reshape(len(x), -1) for x in jax.tree.leaves(members)], 1)
+    flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+    return flat @ flat.T
