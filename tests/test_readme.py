@@ -47,6 +47,13 @@ def test_committed_results_say_where_they_come_from(path):
         assert part in text
 
 
+def test_tables_are_those_of_the_committed_results():
+    text = (ROOT / "experiments/README.md").read_text()
+    for path in ROOT.glob("experiments/results/*.json"):
+        for row in json.loads(path.read_text()).get("table", {"rows": []})["rows"]:
+            assert "| " + " | ".join(row) + " |" in text, (path, row)
+
+
 def test_results_table_is_that_of_the_committed_results():
     text = (ROOT / "experiments/README.md").read_text()
     for path in ROOT.glob("experiments/results/optimizers*.json"):
