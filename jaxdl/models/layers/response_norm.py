@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxdl.arguments import check_integer, check_real, require
@@ -43,7 +44,7 @@ def local_response_norm(
     """
     _check("local_response_norm", size, alpha, beta, k)
     weight = alpha / size if divide_by_size else alpha
-    return _divide(x, weight, beta, k, lambda squares: _window_sum(squares, size, axis=-1))
+    return _divide(x, weight, beta, k, lambda squares: _window_sum(squares, size, axes=(-1,)))
 
 
 def spatial_response_norm(
@@ -72,9 +73,7 @@ def spatial_response_norm(
     """
     _check("spatial_response_norm", size, alpha, beta, k)
     require(x.ndim == 4, f"spatial_response_norm: x must be [batch, height, width, channels], got shape {x.shape}")
-    return _divide(
-        x, alpha / size**2, beta, k, lambda squares: _window_sum(_window_sum(squares, size, axis=1), size, axis=2)
-    )
+    return _divide(x, alpha / size**2, beta, k, lambda squares: _window_sum(squares, size, axes=(1, 2)))
 
 
 def _check(function: str, size, alpha, beta, k) -> None:
@@ -93,9 +92,9 @@ def _divide(x, weight, beta, k, window_sum):
     return (wide * factor).astype(x.dtype)
 
 
-def _window_sum(x, size, axis):
-    """Sums over `size` neighbours along an axis, with zeros beyond the ends."""
-    pads = [(0, 0)] * x.ndim
-    pads[axis] = (size // 2, (size - 1) // 2)
-    padded = jnp.pad(x, pads)
-    return sum(lax.slice_in_dim(padded, i, i + x.shape[axis], axis=axis % x.ndim) for i in range(size))
+def _window_sum(x, size, axes):
+    """Sums over `size` neighbours along each of some axes, with zeros beyond the ends."""
+    axes = [axis % x.ndim for axis in axes]
+    window = [size if axis in axes else 1 for axis in range(x.ndim)]
+    pads = [(size // 2, (size - 1) // 2) if axis in axes else (0, 0) for axis in range(x.ndim)]
+    return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, window, (1,) * x.ndim, pads)
