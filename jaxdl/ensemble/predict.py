@@ -187,8 +187,7 @@ def scores(probabilities: np.ndarray, labels: np.ndarray) -> Scores:
 def member_variables(function: str, model: nn.Module, members: Params, image_shape: tuple[int, ...]) -> dict[str, Any]:
     """Stacked variables from stacked parameters or variables; raises `ValueError` if they are not the model's."""
     variables = dict(members) if "params" in members else {"params": members}
-    images = jnp.zeros((1, *image_shape))
-    needed = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+    needed = _needed(model, tuple(image_shape))
     require(
         "batch_stats" not in needed or bool(jax.tree.leaves(variables.get("batch_stats", {}))),
         f"{function}: {type(model).__name__} has batch statistics, and these members have none; pass "
@@ -203,6 +202,12 @@ def member_variables(function: str, model: nn.Module, members: Params, image_sha
         "axis of members; stack them with jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)",
     )
     return variables
+
+
+@functools.lru_cache(maxsize=64)
+def _needed(model, image_shape):
+    """Shapes of a model's variables."""
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *image_shape)), train=False))
 
 
 def _chosen(via: Via, variables: dict[str, Any]) -> str:
