@@ -14,6 +14,7 @@ import pytest
 from jaxdl import data
 
 SHARED = ROOT.parent / "shared"
+collect_ignore = ["oracles/torch_models.py"]  # runs where torch is
 
 
 @pytest.fixture(autouse=True, scope="session")
