@@ -168,7 +168,7 @@ def write_report(folder: Path, settings: Settings, runs: list[Run]) -> None:
         "runs": runs,
     }
     report.write_json(folder / "result.json", content)
-    plot(folder / "errors.png", title, settings, errors)
+    plot(folder / "errors.png", settings, errors)
     claim, _, rest = (__doc__ or "").partition("\n")
     (folder / "report.md").write_text(
         f"# {claim}\n{rest}\n## {title}\n\n{report.markdown_table(header, rows)}\n\n"
@@ -214,14 +214,14 @@ def verdict(settings: Settings, errors: dict[str, np.ndarray]) -> list[str]:
     return remarks
 
 
-def plot(path: Path, title: str, settings: Settings, errors: dict[str, np.ndarray]) -> None:
+def plot(path: Path, settings: Settings, errors: dict[str, np.ndarray]) -> None:
     """Test error against the number of members."""
     sizes = np.arange(1, settings.cycles + 1)
     curves = {kind: (sizes, found) for kind, found in errors.items()}
     if "no cycle" in errors:
         curves["single model"] = sizes, np.repeat(errors["no cycle"][:, :1], settings.cycles, 1)
     panel = report.Panel("The last m snapshots", "members m", "test error (%)", curves, ("single model",))
-    report.plot_curves(path, f"{title} (mean ± std)", [panel])
+    report.plot_curves(path, f"{settings.data}, {settings.seeds} seeds (mean ± std)", [panel])
 
 
 if __name__ == "__main__":
