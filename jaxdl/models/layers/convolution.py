@@ -2,8 +2,8 @@
 
 XLA's CPU back end is fast only for convolutions in its canonical layout (NHWC inputs, HWIO kernels). The two
 gradient convolutions that autodiff writes are in other layouts; outside loops XLA rewrites them, but in the body of
-a `scan`, `while` or `lax.map` they fall to a naive path (`benchmarks/layers.py`: 20 to 40 times slower). `convolve` writes
-both in the canonical layout. On other back ends it is `lax.conv_general_dilated` and nothing more.
+a `scan`, `while` or `lax.map` they fall to a naive path (`benchmarks/layers.py`: 20 to 40 times slower). `convolve`
+writes both in the canonical layout. On other back ends it is `lax.conv_general_dilated` and nothing more.
 """
 
 import functools
