@@ -58,6 +58,8 @@ class Settings:
     """Of the moving average, per update."""
     train_size: int | None = None
     """Use only the first so many training images."""
+    test_size: int | None = None
+    """Use only the first so many test images."""
     out: Path = Path("runs")
     """Results go to OUT/weight_averaging/<time>/."""
 
@@ -72,7 +74,7 @@ class Settings:
 
 VARIANTS = {
     "default": Settings(),
-    "smoke": Settings(seeds=1, epochs=4, batch_size=32, train_size=64),
+    "smoke": Settings(seeds=1, epochs=4, batch_size=32, train_size=64, test_size=100),
 }
 
 
@@ -89,7 +91,7 @@ class Result:
 def main(settings: Settings) -> None:
     """Trains from every seed; prints and writes the results, also if interrupted."""
     train_set, test_set = data.load(settings.data, data_dir=settings.data_dir)
-    train_set = train_set[: settings.train_size]
+    train_set, test_set = train_set[: settings.train_size], test_set[: settings.test_size]
     model = models.resnet_cifar(settings.depth, train_set.num_classes)
     folder = report.new_run_directory(settings.out, "weight_averaging")
     epoch = train_set.steps_per_epoch(settings.batch_size)

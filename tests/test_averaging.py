@@ -257,6 +257,16 @@ def test_in_training(model, scan):
     )
 
 
+def test_snapshots_of_lbfgs():
+    """Its line search hands on what it is told to the loss, which knows nothing of batch statistics."""
+    dataset, model = random_dataset(), NoisyNormNet()
+    tx = optax.chain(optim.lbfgs(memory=2), optim.snapshots(1, 2))
+    state = train.init_state(model, tx, jax.random.key(0), dataset.image_shape)
+    state, _ = train.fit(state, model, tx, dataset, steps=2, batch_size=50, progress=False)
+    last = jax.tree.map(lambda leaf: leaf[-1], optim.snapshot_variables(state.opt_state))
+    jax.tree.map(np.testing.assert_array_equal, last, state.variables)
+
+
 def test_batch_statistics_must_be_given_where_there_is_room():
     params, statistics = {"w": jnp.ones(2)}, {"mean": jnp.zeros(3)}
     tx = optim.snapshots(1, 2)

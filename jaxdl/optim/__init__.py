@@ -46,6 +46,7 @@ from jaxdl.optim.snapshots import (
     snapshot_params,
     snapshot_variables,
     snapshots,
+    wants_batch_stats,
     with_batch_stats,
 )
 from jaxdl.tree import mask_by_path, no_bias_no_norm
@@ -103,6 +104,7 @@ __all__ = [
     "swa",
     "swa_params",
     "swa_schedule",
+    "wants_batch_stats",
     "warmup",
     "warmup_cosine",
     "with_batch_stats",

@@ -105,7 +105,8 @@ def lbfgs(*, memory: int = 10, max_linesearch_steps: int = 20) -> optax.Gradient
         """Without weakly typed scalars, which optax's first state has: a step would be compiled twice."""
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), state)
 
-    def update(updates, state, params=None, *, value=None, grad=None, value_fn=None, **extra):
+    def update(updates, state, params=None, *, value=None, grad=None, value_fn=None, batch_stats=None, **extra):
+        del batch_stats  # for snapshots; what is left is the line search's to pass on to value_fn
         if params is None or value is None or value_fn is None:
             raise ValueError(
                 "lbfgs: update needs the parameters, the loss and value_fn, the loss as a function of them; call "

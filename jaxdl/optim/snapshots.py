@@ -113,6 +113,11 @@ def with_batch_stats(opt_state: Any, batch_stats: Params) -> Any:
     return jax.tree.map(make_room, opt_state, is_leaf=lambda node: isinstance(node, SnapshotState))
 
 
+def wants_batch_stats(opt_state: Any) -> bool:
+    """Whether an update of this state needs `batch_stats=`."""
+    return any(jax.tree.leaves(state.batch_stats) for state in find_states(opt_state, SnapshotState))
+
+
 def snapshot_params(opt_state: Any) -> Params:
     """The parameters of the snapshots held, oldest first: a tree whose arrays have a leading axis of members.
 

@@ -85,7 +85,7 @@ def train_step(
     """The step itself, not jitted; see `make_step`.
 
     The optimizer is given what some links ask for: the loss (`value`), the gradient (`grad`), the loss as a function
-    of the parameters on this batch (`value_fn`) and the new batch statistics (`batch_stats`). With
+    of the parameters on this batch (`value_fn`) and, for snapshots, the new batch statistics (`batch_stats`). With
     `scale_by_nesterov_lookahead` in the chain the gradient is taken where that looks; what `transfer.freeze` froze has
     none.
     """
@@ -119,6 +119,8 @@ def train_step(
 
     point = optim.lookahead_params(state.params, state.opt_state)
     (value, (batch_stats, error)), grads = jax.value_and_grad(objective, has_aux=True)(point)
+    # Told only where it is asked for: optax's line searches hand on what they do not know.
+    statistics = {"batch_stats": batch_stats} if optim.wants_batch_stats(state.opt_state) else {}
     updates, opt_state = optax.with_extra_args_support(tx).update(
         grads,
         state.opt_state,
@@ -126,7 +128,7 @@ def train_step(
         value=value,
         grad=grads,
         value_fn=lambda params: objective(params)[0],
-        batch_stats=batch_stats,
+        **statistics,
     )
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, batch_stats, opt_state, state.step + 1, state.key), Metrics(value, error)
