@@ -362,6 +362,7 @@ def test_gradients_against_finite_differences(x64, name, scan):
     check_grads(function, (variables["params"],), order=1, modes=["rev"], rtol=1e-4, eps=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "side"),
     [
