@@ -145,11 +145,13 @@ def write_report(folder: Path, settings: Settings, runs: list[Run]) -> None:
     header = ["test error %", *(f"{m} member{'s' if m > 1 else ''}" for m in range(1, settings.cycles + 1)), "paper"]
     rows = []
     for kind, found in errors.items():
-        cells = [show(found[:, m]) for m in range(settings.cycles)]
+        cells = [report.show_mean_and_std(found[:, m]) for m in range(settings.cycles)]
         rows.append([f"{kind}, last m", *cells, f"{PAPER[kind]:.2f}"])
     for kind in errors:
         alone = 100 * np.array([r.evaluation.members.error for r in runs if r.kind == kind])
-        rows.append([f"{kind}, the m-th alone", *(show(alone[:, m]) for m in range(settings.cycles)), "-"])
+        rows.append(
+            [f"{kind}, the m-th alone", *(report.show_mean_and_std(alone[:, m]) for m in range(settings.cycles)), "-"]
+        )
     remarks = verdict(settings, errors)
     for kind in errors:
         differ = report.mean_and_std([100 * r.disagreement for r in runs if r.kind == kind])[0]
@@ -181,12 +183,6 @@ def write_report(folder: Path, settings: Settings, runs: list[Run]) -> None:
     )
     report.print_table(title, header, rows)
     print("\n".join([*remarks, f"Written to {folder}: result.json, report.md, errors.png"]))
-
-
-def show(values: np.ndarray) -> str:
-    """Mean and standard deviation."""
-    mean, std = report.mean_and_std(list(values))
-    return f"{mean:.2f}" + (f" ± {std:.2f}" if np.isfinite(std) else "")
 
 
 def verdict(settings: Settings, errors: dict[str, np.ndarray]) -> list[str]:

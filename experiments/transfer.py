@@ -240,7 +240,12 @@ def write_report(folder: Path, settings: Settings, runs: list[Run]) -> None:
             [
                 name,
                 f"{size:,}",
-                *(show(*cell([r for r in runs if (r.data, r.size, r.method) == (name, size, m)])) for m in METHODS),
+                *(
+                    report.show_mean_and_std(
+                        [r.test_error_percent for r in runs if (r.data, r.size, r.method) == (name, size, method)]
+                    )
+                    for method in METHODS
+                ),
             ]
             for name, size in groups
         ]
@@ -266,13 +271,6 @@ def write_report(folder: Path, settings: Settings, runs: list[Run]) -> None:
 def cell(runs: Sequence[Run]) -> tuple[float, float]:
     """Mean and standard deviation of the test errors."""
     return report.mean_and_std([run.test_error_percent for run in runs])
-
-
-def show(error: float, std: float) -> str:
-    """A cell of the table."""
-    if not np.isfinite(error):
-        return "-"
-    return f"{error:.2f}" + (f" ± {std:.2f}" if np.isfinite(std) else "")
 
 
 def verdict(settings: Settings, runs: list[Run]) -> list[str]:

@@ -163,7 +163,11 @@ def write_report(folder: Path, settings: Settings, results: list[Result]) -> Non
     }
     header = ["weights", *(f"{form}, test error %" for form in FORMS), "paper %"]
     rows = [
-        [what, *(show(found[what, form]) for form in FORMS), f"{PAPER[what]:.2f}" if what in PAPER else "-"]
+        [
+            what,
+            *(report.show_mean_and_std(found[what, form]) for form in FORMS),
+            f"{PAPER[what]:.2f}" if what in PAPER else "-",
+        ]
         for what in names
     ]
     remarks = verdict(found)
@@ -194,12 +198,6 @@ def write_report(folder: Path, settings: Settings, results: list[Result]) -> Non
     )
     report.print_table(title, header, rows)
     print("\n".join([*remarks, f"Written to {folder}: result.json, report.md"]))
-
-
-def show(values: list[float]) -> str:
-    """Mean and standard deviation."""
-    mean, std = report.mean_and_std(values)
-    return (f"{mean:.2f}" if np.isfinite(mean) else "-") + (f" ± {std:.2f}" if np.isfinite(std) else "")
 
 
 def verdict(found: dict[tuple[str, str], list[float]]) -> list[str]:

@@ -61,7 +61,7 @@ def predict(
         with batch statistics {"params": ..., "batch_stats": ...} (`optim.snapshot_variables`).
       images: [batch, height, width, channels].
       preprocess: images to model inputs; needed if they are uint8.
-      via: "vmap" for all members side by side, "map" for one after the other. By default the faster one
+      via: "vmap" for all members side by side, "map" for one after the other. By default the faster one on the CPU
         (`benchmarks/averaging.py`): "map" for convolutions on the CPU, "vmap" elsewhere.
 
     Returns:

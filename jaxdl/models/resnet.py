@@ -164,7 +164,6 @@ def _scan(block: Block, x: jax.Array, survival: Sequence[float], *, train: bool)
         split_rngs={"params": True, "dropout": True},
         length=len(survival),
     )
-    x = x.astype(jnp.promote_types(x.dtype, block.variant.dtype or x.dtype))
     return run(block, x, jnp.asarray(survival, jnp.float32))[0]
 
 

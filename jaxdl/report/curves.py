@@ -48,3 +48,14 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
     """
     mean = float(np.mean(values)) if len(values) else math.nan
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def show_mean_and_std(values: Sequence[float]) -> str:
+    """Mean and standard deviation as a table's cell shows them.
+
+    Example:
+      >>> show_mean_and_std([1.0, 3.0]), show_mean_and_std([1.0]), show_mean_and_std([])
+      ('2.00 ± 1.41', '1.00', '-')
+    """
+    mean, std = mean_and_std(values)
+    return (f"{mean:.2f}" if math.isfinite(mean) else "-") + (f" ± {std:.2f}" if math.isfinite(std) else "")

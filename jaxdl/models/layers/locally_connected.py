@@ -14,7 +14,7 @@ class LocalConv(nn.Module):
     """A locally connected layer: every output pixel has its own kernel and bias. Stride 1.
 
     `flax.linen.ConvLocal` with the same parameters and numbers, as one matrix product a pixel: its gradient takes a
-    tenth of the time on the CPU (`benchmarks/layers.py`).
+    seventh of the time on the CPU (`benchmarks/layers.py`).
 
     Parameters: kernel [height, width, channels * window^2, features] (channel by channel, row by row), bias
     [height, width, features], for the output's height and width.

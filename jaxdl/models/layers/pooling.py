@@ -17,8 +17,8 @@ def max_pool(
     With `stride < window` the windows overlap, as in AlexNet (window 3, stride 2). The gradient goes to the first of
     equal maxima in row order, as in torch and `flax.linen.max_pool`; a NaN in a window is its maximum.
 
-    On the CPU the maximum is taken over strided slices: XLA's own gradient (select-and-scatter) is 10 times slower
-    there (`benchmarks/layers.py`). Elsewhere it is `lax.reduce_window`.
+    On the CPU the maximum is taken over strided slices: XLA's own gradient (select-and-scatter) is 11 to 24 times
+    slower there (`benchmarks/layers.py`). Elsewhere it is `lax.reduce_window`.
 
     Args:
       x: [batch, height, width, channels], floating point.
