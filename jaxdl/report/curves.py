@@ -39,7 +39,7 @@ def steps_to_reach(losses: np.ndarray, target: float, *, window: int = 20) -> in
     return int(reached[0]) + window if len(reached) else None
 
 
-def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
+def mean_and_std(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     """Mean and sample standard deviation (n - 1); NaN where there are too few values for one.
 
     Example:
@@ -50,7 +50,7 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
-def show_mean_and_std(values: Sequence[float]) -> str:
+def show_mean_and_std(values: Sequence[float] | np.ndarray) -> str:
     """Mean and standard deviation as a table's cell shows them.
 
     Example:
