@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# Before JAX is imported: compiled programs are kept between runs of the suite.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
+# Before JAX is imported: compiled programs are kept between runs of the suite, apart for each of its processes, since
+# two that write one file would read each other's halves.
+cache = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(cache, os.environ.get("PYTEST_XDIST_WORKER", ""))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax
@@ -25,6 +27,13 @@ def _decoded_arrays_elsewhere(tmp_path_factory):
     patch.delenv("TFDS_DATA_DIR", raising=False)
     yield
     patch.undo()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs():
+    """Every compiled program takes memory maps, of which Linux gives a process 65,530; then it crashes."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture
