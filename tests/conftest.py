@@ -17,6 +17,8 @@ from jaxdl import data
 
 SHARED = ROOT.parent / "shared"
 collect_ignore = ["oracles/torch_models.py"]  # runs where torch is
+if "device_count=8" not in os.environ.get("XLA_FLAGS", ""):
+    collect_ignore.append("eight_devices")  # test_eight_devices.py runs them
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,6 +1,7 @@
 """Things several test files use."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -36,3 +37,13 @@ def random_tree(seed=0, dtype=jnp.float32, scale=1.0):
         "dense": {k: jnp.asarray(scale * rng.normal(size=s), dtype) for k, s in shapes["dense"].items()},
         "scale": jnp.asarray(scale * rng.normal(), dtype),
     }
+
+
+def numbers(state):
+    """A training state as a tree of plain arrays."""
+    return jax.tree.map(np.asarray, state._replace(key=jax.random.key_data(state.key)))
+
+
+def without_times(history):
+    """A history but for what a clock wrote."""
+    return history._replace(seconds=0.0, eval_seconds=0 * history.eval_seconds)

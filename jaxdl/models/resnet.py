@@ -126,6 +126,7 @@ class ResNet(nn.Module):
     stem_width: int
     imagenet_stem: bool
     scan: bool
+    remat: bool
     variant: Variant
 
     @nn.compact
@@ -141,13 +142,15 @@ class ResNet(nn.Module):
 
         survival = iter(linear_decay(v.stochastic_depth, sum(self.stage_sizes)))
         for stage, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True), 1):
-            x = Block(width, 1 if stage == 1 else 2, v, name=f"stage{stage}_block1")(x, next(survival), train=train)
+            first = Block(width, 1 if stage == 1 else 2, v, name=f"stage{stage}_block1")
+            x = _run(first, x, next(survival), train=train, remat=self.remat)
             rest = [next(survival) for _ in range(size - 1)]
             if self.scan and rest:
-                x = _scan(Block(width, 1, v, name=f"stage{stage}_rest"), x, rest, train=train)
+                x = _scan(Block(width, 1, v, name=f"stage{stage}_rest"), x, rest, train=train, remat=self.remat)
             else:
                 for number, probability in enumerate(rest, 2):
-                    x = Block(width, 1, v, name=f"stage{stage}_block{number}")(x, probability, train=train)
+                    block = Block(width, 1, v, name=f"stage{stage}_block{number}")
+                    x = _run(block, x, probability, train=train, remat=self.remat)
 
         if v.preactivation:
             x = activate(v.activation, v.normalize(x, "final_norm", train=train))
@@ -156,10 +159,19 @@ class ResNet(nn.Module):
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
-def _scan(block: Block, x: jax.Array, survival: Sequence[float], *, train: bool) -> jax.Array:
+def _run(block: Block, x: jax.Array, survival: float | jax.Array, *, train: bool, remat: bool) -> jax.Array:
+    """Applies a block; with `remat` the gradient computes what is inside it once more, rather than keep it."""
+
+    def call(block, x, survival):
+        return block(x, survival, train=train)
+
+    return (nn.remat(call) if remat else call)(block, x, survival)
+
+
+def _scan(block: Block, x: jax.Array, survival: Sequence[float], *, train: bool, remat: bool) -> jax.Array:
     """Applies equal blocks, each with its own parameters and probability of survival, in one loop."""
     run = nn.scan(
-        lambda block, x, probability: (block(x, probability, train=train), None),
+        lambda block, x, probability: (_run(block, x, probability, train=train, remat=remat), None),
         variable_axes={"params": 0, "batch_stats": 0},
         split_rngs={"params": True, "dropout": True},
         length=len(survival),
@@ -178,6 +190,7 @@ def resnet(
     stochastic_depth: float = 1.0,
     zero_gamma: bool = False,
     scan: bool = False,
+    remat: bool = False,
     dtype: Dtype | None = None,
 ) -> ResNet:
     """The ImageNet ResNets; parameter counts are torchvision's (25,557,032 at depth 50).
@@ -198,6 +211,9 @@ def resnet(
       scan: runs the equal blocks of a stage as one scanned block: the same function, and compilation takes hardly
         longer for a deeper net (`benchmarks/compile_time.py`). Their arrays are stacked; `stack_blocks` and
         `unstack_blocks` convert.
+      remat: keeps only each block's input for the gradient, and computes the rest once more: less memory for about a
+        third more time (rematerialisation; Chen et al. 2016, arXiv 1604.06174). The same numbers. On the CPU it needs
+        `scan`; without, XLA finds that it computes things twice, and keeps them.
       dtype: dtype of the computation, bfloat16 for example; parameters, statistics and logits are float32.
 
     Raises:
@@ -219,6 +235,7 @@ def resnet(
         stem_width=64,
         imagenet_stem=True,
         scan=scan,
+        remat=remat,
         variant=Variant(
             bottleneck=bottleneck,
             preactivation=preactivation,
@@ -245,6 +262,7 @@ def resnet_cifar(
     zero_gamma: bool = False,
     widths: tuple[int, ...] = (16, 32, 64),
     scan: bool = False,
+    remat: bool = False,
     dtype: Dtype | None = None,
 ) -> ResNet:
     """The CIFAR ResNets: a 3x3 stem and three stages for images of 32 pixels; 269,722 parameters at depth 20.
@@ -265,6 +283,7 @@ def resnet_cifar(
       stochastic_depth: as for `resnet`.
       zero_gamma: as for `resnet`.
       scan: as for `resnet`.
+      remat: as for `resnet`.
       dtype: as for `resnet`.
 
     Raises:
@@ -284,6 +303,7 @@ def resnet_cifar(
         stem_width=widths[0],
         imagenet_stem=False,
         scan=scan,
+        remat=remat,
         variant=Variant(
             bottleneck=bottleneck,
             preactivation=preactivation,
@@ -307,6 +327,7 @@ def wide_resnet(
     activation: Activation = nn.relu,
     stochastic_depth: float = 1.0,
     scan: bool = False,
+    remat: bool = False,
     dtype: Dtype | None = None,
 ) -> ResNet:
     """The wide ResNets for CIFAR: pre-activation, 16, 32 and 64 times `widen` channels; WRN-28-10 by default.
@@ -320,6 +341,7 @@ def wide_resnet(
       activation: as for `resnet`.
       stochastic_depth: as for `resnet`.
       scan: as for `resnet`.
+      remat: as for `resnet`.
       dtype: as for `resnet`.
 
     Raises:
@@ -336,6 +358,7 @@ def wide_resnet(
         stem_width=16,
         imagenet_stem=False,
         scan=scan,
+        remat=remat,
         variant=Variant(
             preactivation=True,
             norm=norm,

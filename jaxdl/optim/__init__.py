@@ -16,6 +16,7 @@ from jaxdl.optim.adaptive import (
 )
 from jaxdl.optim.averaging import EmaState, SwaState, ema, ema_params, swa, swa_params
 from jaxdl.optim.decay import add_elastic_net, add_l1, add_l2, decoupled_weight_decay
+from jaxdl.optim.loss_scale import LossScaleState, all_finite, dynamic_loss_scale, loss_scale
 from jaxdl.optim.momentum import (
     LookaheadState,
     MomentumState,
@@ -56,6 +57,7 @@ __all__ = [
     "AdamState",
     "EmaState",
     "LookaheadState",
+    "LossScaleState",
     "MomentumState",
     "PlateauState",
     "RMSPropState",
@@ -68,9 +70,11 @@ __all__ = [
     "add_l1",
     "add_l2",
     "alexnet_sgd",
+    "all_finite",
     "cosine_cycles",
     "cosine_decay",
     "decoupled_weight_decay",
+    "dynamic_loss_scale",
     "ema",
     "ema_params",
     "epochs_to_steps",
@@ -79,6 +83,7 @@ __all__ = [
     "join",
     "lbfgs",
     "lookahead_params",
+    "loss_scale",
     "mask_by_path",
     "momentum",
     "nesterov",

@@ -1,20 +1,32 @@
-"""Training: a state, a pure step, and a loop that owns nothing else."""
+"""Training: a state, a pure step at every scale, and a loop that owns nothing else and loses nothing."""
 
+from jaxdl.train.checkpoint import CheckpointError, DamagedCheckpointWarning, OptimizerChangedWarning, restore
+from jaxdl.train.errors import NonFiniteLossError
 from jaxdl.train.evaluation import evaluate
 from jaxdl.train.history import History
-from jaxdl.train.loop import NonFiniteLossError, fit
-from jaxdl.train.losses import cross_entropy
+from jaxdl.train.loop import fit
+from jaxdl.train.losses import cross_entropy, label_smoothing
+from jaxdl.train.preemption import PREEMPTED, PreemptedError
+from jaxdl.train.sharding import AXIS
 from jaxdl.train.state import TrainState, init_state
 from jaxdl.train.step import Metrics, make_step
 
 __all__ = [
+    "AXIS",
+    "PREEMPTED",
+    "CheckpointError",
+    "DamagedCheckpointWarning",
     "History",
     "Metrics",
     "NonFiniteLossError",
+    "OptimizerChangedWarning",
+    "PreemptedError",
     "TrainState",
     "cross_entropy",
     "evaluate",
     "fit",
     "init_state",
+    "label_smoothing",
     "make_step",
+    "restore",
 ]

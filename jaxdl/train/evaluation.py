@@ -5,10 +5,12 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdl.arguments import check_integer
 from jaxdl.data import Dataset, take_batch
 from jaxdl.train.losses import Loss, cross_entropy
+from jaxdl.train.sharding import layout_of
 from jaxdl.train.state import TrainState
 from jaxdl.train.step import Metrics, Preprocess, model_inputs
 
@@ -48,22 +50,33 @@ def evaluate(
       True
     """
     check_integer("evaluate", "batch_size", batch_size, at_least=1)
-    count = _compiled_count(model, loss, preprocess or dataset.standardize, min(batch_size, len(dataset)))
-    images, labels = jnp.asarray(dataset.images), jnp.asarray(dataset.labels)
-    parts = [count(state.variables, images, labels, start) for start in range(0, len(dataset), batch_size)]
+    layout = layout_of(state.params)
+    share = -(-len(dataset) // len(layout.devices))  # of the examples, for each device
+    batch_size = min(batch_size, share)
+    count = _compiled_count(model, loss, preprocess or dataset.standardize, batch_size, layout)
+    images, labels = layout.place((dataset.images, dataset.labels))
+    starts = range(0, len(dataset), batch_size * len(layout.devices))
+    parts = [count(state.variables, images, labels, np.int32(start)) for start in starts]
     loss_sum, wrong = (sum(map(float, column)) for column in zip(*parts, strict=True))
-    return Metrics(loss_sum / len(dataset), wrong / len(dataset))
+    return Metrics(loss_sum / len(dataset), wrong / len(dataset), bool(np.isfinite(loss_sum)))
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled_count(model, loss, preprocess, batch_size):
-    def count(variables, images, labels, start):
-        """Sum of losses, and number of errors, of the examples from `start`; those past the end do not count."""
-        rows = start + jnp.arange(batch_size)
+def _compiled_count(model, loss, preprocess, batch_size, layout):
+    spread = layout.spread()
+
+    def count(shared, starts):
+        """Sum of losses, and number of errors, of a batch from each device's start; those past the end do not count."""
+        variables, images, labels = shared
+        rows = starts[0] + jnp.arange(batch_size)
         batch = take_batch(images, labels, rows)
         logits = model.apply(variables, model_inputs(batch.images, preprocess), train=False)
         real = rows < len(labels)
         wrong = jnp.argmax(logits, -1) != batch.labels
-        return jnp.sum(loss(logits, batch.labels), where=real), jnp.sum(wrong, where=real)
+        return spread.sum((jnp.sum(loss(logits, batch.labels), where=real), jnp.sum(wrong, where=real)))
 
-    return jax.jit(count)
+    def on_all(variables, images, labels, start):
+        starts = start + batch_size * jnp.arange(len(layout.devices))
+        return spread.map(count)((variables, images, labels), starts)
+
+    return jax.jit(on_all)

@@ -16,12 +16,14 @@ class History(NamedTuple):
     eval_error: np.ndarray  # float64 [m]: share of the evaluation set classified wrongly
     eval_seconds: np.ndarray  # float64 [m]: seconds of training until then, without compilation and evaluations
     seconds: float  # seconds of training in all, without compilation and evaluations
+    skipped: np.ndarray  # int32 [k]: the updates that were left out, as loss or gradients were not finite
+    rolled_back: np.ndarray  # int32 [j]: the updates whose loss or gradients made training return to a checkpoint
 
     @classmethod
     def empty(cls) -> "History":
         """Nothing happened yet."""
         int32, float32, float64 = (np.zeros(0, dtype) for dtype in (np.int32, np.float32, np.float64))
-        return cls(int32, float32, float32, int32, float64, float64, float64, 0.0)
+        return cls(int32, float32, float32, int32, float64, float64, float64, 0.0, int32, int32)
 
     def add_steps(self, loss: np.ndarray, error: np.ndarray, seconds: float, after: int) -> "History":
         """With the metrics of the steps `after + 1`, `after + 2`, ...; `seconds` is how long they took."""

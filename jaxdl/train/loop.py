@@ -2,8 +2,11 @@
 
 import contextlib
 import functools
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -13,15 +16,21 @@ import optax
 
 from jaxdl import optim
 from jaxdl.arguments import check_integer, require
-from jaxdl.data import Dataset, epoch_order, take_batch
+from jaxdl.data import Augment, Dataset, epoch_order
 from jaxdl.progress import progress_bar
+from jaxdl.train.checkpoint import Checkpoints, check_checkpointing, describe_run
+from jaxdl.train.errors import NonFiniteLossError
 from jaxdl.train.evaluation import evaluate
 from jaxdl.train.history import History
+from jaxdl.train.keeper import Keeper
 from jaxdl.train.losses import Loss, cross_entropy
-from jaxdl.train.state import TrainState, check_model_and_tx
-from jaxdl.train.step import Metrics, Preprocess, train_step
+from jaxdl.train.preemption import PreemptedError, sigterm_noted
+from jaxdl.train.sharding import Layout, Parallel, make_layout
+from jaxdl.train.state import TrainState
+from jaxdl.train.step import BatchNormMode, Metrics, Preprocess, Rule, make_rule, train_step
 
 _BLOCK = 16  # steps whose metrics are fetched together, while the next block runs: the device never waits
+_MOST_SKIPPED = 100  # updates left out in a row before training gives up
 
 Progress = Callable[[int, float], None]
 """Called with (updates made so far, loss of the newest one known)."""
@@ -29,25 +38,7 @@ Progress = Callable[[int, float], None]
 Record = Callable[[Metrics, float], None]
 """Called with the metrics [k] of the next k steps, on the host, and the seconds they took."""
 
-
-class NonFiniteLossError(FloatingPointError):
-    """The loss became NaN or infinite.
-
-    Attributes:
-      step: number of the update whose loss was not finite, counted from 1.
-      last_finite_loss: the loss before it (NaN if there was none).
-      history: all that happened before it.
-    """
-
-    def __init__(self, where: str, value: float, step: int, history: History):
-        self.step, self.history = step, history
-        self.last_finite_loss = float(history.loss[-1]) if len(history.loss) else float("nan")
-        before = f"the last finite loss was {history.loss[-1]:.4g}" if len(history.loss) else "there was none before it"
-        super().__init__(
-            f"fit: the {where} is {value} at step {step}; {before}. "
-            "Try a smaller learning rate, a warm-up, or optax.clip_by_global_norm(1.0) before the optimizer; "
-            "check the inputs for NaN. What was recorded until then is in this exception's .history"
-        )
+OnNonFinite: TypeAlias = Literal["stop", "skip", "roll_back"]
 
 
 def fit(
@@ -62,7 +53,18 @@ def fit(
     eval_every: int | None = None,
     loss: Loss = cross_entropy,
     preprocess: Preprocess | None = None,
+    augment: Augment | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    parallel: Parallel = "auto",
+    shard_state: bool = False,
+    batch_norm: BatchNormMode = "synchronized",
+    accumulate: int = 1,
     scan: bool | None = None,
+    on_nonfinite: OnNonFinite = "stop",
+    checkpoint_dir: str | os.PathLike | None = None,
+    checkpoint_every: int | None = None,
+    keep_checkpoints: int = 3,
+    compilation_cache: str | os.PathLike | None = None,
     progress: bool | Progress = True,
 ) -> tuple[TrainState, History]:
     """Trains until `steps` updates have been made in all, counting those that `state` has behind it.
@@ -71,29 +73,54 @@ def fit(
     state that stopped anywhere goes on with the batches it would have seen. Nothing waits for the device but every
     16th step, for the steps 16 before.
 
+    With `checkpoint_dir` a run can be killed at any moment: the same call goes on from the newest checkpoint in that
+    folder and, on the same machine with as many devices, ends with the same bits as a run that nothing disturbed.
+    SIGTERM saves at once and ends the program with exit code `train.PREEMPTED` (75). With several processes all make
+    the same calls; process 0 alone shows progress and writes.
+
     Args:
       state: where to start; it stays usable (training works on a copy).
       model: the module that the state belongs to.
       tx: the optimizer that the state belongs to.
       train_set: what to train on. An epoch has `train_set.steps_per_epoch(batch_size)` steps.
       steps: number of updates to reach.
-      batch_size: examples in a batch.
+      batch_size: examples in a batch, of all devices together.
       eval_set: what to evaluate on, after every `eval_every` updates and after the last. The errors at multiples
         of `eval_every` are told to `optim.reduce_on_plateau(every=None)`.
       eval_every: by default an epoch.
-      loss: logits and labels to one loss per example; their mean is minimised.
-      preprocess: images to model inputs; by default `train_set.standardize`, for both sets.
+      loss: as for `make_step`.
+      preprocess: as for `make_step`; by default `train_set.standardize`, for both sets.
+      augment: as for `make_step`.
+      devices: as for `make_step`; their number must divide the batch.
+      parallel: as for `make_step`.
+      shard_state: as for `make_step`.
+      batch_norm: as for `make_step`.
+      accumulate: as for `make_step`.
       scan: whether to compile an epoch as one loop on the device. By default where that is faster: everywhere but for
         convolutions on the CPU (`benchmarks/epoch.py`).
+      on_nonfinite: what to do where a loss or a gradient is NaN or infinite. "stop" raises; "skip" leaves the update
+        out and notes it in `history.skipped` (100 in a row raise); "roll_back" returns to the newest checkpoint, notes
+        it in `history.rolled_back`, and goes on with other random numbers and another order of the examples (a
+        third return to the same checkpoint raises).
+      checkpoint_dir: where to write checkpoints, and to go on from. A folder holds one run: with another model, data
+        set, batch size, loss, key, ... the call raises and says what differs.
+      checkpoint_every: updates between checkpoints; by default an epoch. There is one at the end, too.
+      keep_checkpoints: so many of the newest stay, and the one of the least error on `eval_set`.
+      compilation_cache: a folder in which compiled programs are kept for other runs and processes
+        (JAX's persistent compilation cache; it stays on for the rest of this process).
       progress: True for a progress bar, False for none, or a function that is told (step, loss) now and then.
 
     Returns:
-      The state after `steps` updates, and the history of the updates made here.
+      The state after `steps` updates, and the history: of the updates made here and, if the run was resumed, of those
+      before. The state lies on one device; with `shard_state` it stays spread.
 
     Raises:
-      ValueError: an argument is not what it should be; `state.step` is past `steps`.
-      NonFiniteLossError: the loss, or the loss on `eval_set`, became NaN or infinite. Training stops within 32 steps
-        (an epoch when scanned); the error holds the history until then.
+      ValueError: an argument is not what it should be; `state.step` is past `steps`; what lies in `checkpoint_dir`
+        is of another run.
+      NonFiniteLossError: the loss, a gradient, or the loss on `eval_set`, became NaN or infinite. Training stops within
+        32 steps (an epoch when scanned); the error holds the history until then.
+      CheckpointError: a checkpoint could not be written; the error holds state and history.
+      PreemptedError: SIGTERM came (with `checkpoint_dir` only). It is a SystemExit.
 
     Example:
       >>> import jax
@@ -105,99 +132,186 @@ def fit(
       >>> int(state.step), history.loss.shape, bool(history.eval_error[-1] < 0.3)
       (78, (78,), True)
     """
-    check_model_and_tx("fit", model, tx)
+    rule = make_rule(
+        "fit",
+        model,
+        tx,
+        loss=loss,
+        preprocess=preprocess or train_set.standardize,
+        augment=augment,
+        accumulate=accumulate,
+        batch_norm=batch_norm,
+        skip_nonfinite=on_nonfinite == "skip",
+    )
+    layout = make_layout("fit", devices, parallel, shard_state)
     check_integer("fit", "steps", steps, at_least=1)
     steps_per_epoch = train_set.steps_per_epoch(batch_size)
     eval_every = steps_per_epoch if eval_every is None else eval_every
     check_integer("fit", "eval_every", eval_every, at_least=1, remedy="leave it out for once an epoch")
     _check_same_kind(train_set, eval_set)
+    _check_division(batch_size, len(layout.devices), accumulate)
+    policies = ("stop", "skip", "roll_back")
+    require(
+        on_nonfinite in policies,
+        f"fit: on_nonfinite must be one of {', '.join(map(repr, policies))}, got on_nonfinite={on_nonfinite!r}",
+    )
+    require(
+        on_nonfinite != "roll_back" or checkpoint_dir is not None,
+        'fit: on_nonfinite="roll_back" needs checkpoints to return to; pass checkpoint_dir=...',
+    )
+    check_checkpointing(checkpoint_dir, checkpoint_every, keep_checkpoints)
     step = int(state.step)
     require(
         step <= steps, f"fit: the state has {step} updates behind it, more than steps={steps}; pass steps >= {step}"
     )
-    preprocess = preprocess or train_set.standardize
+    if compilation_cache is not None:
+        jax.config.update("jax_compilation_cache_dir", str(compilation_cache))
 
-    state = jax.tree.map(jnp.copy, state)
-    images, labels = jnp.asarray(train_set.images), jnp.asarray(train_set.labels)
-    run = _scanned if (_scan_is_faster(state) if scan is None else scan) else _single_steps
-    compiled = _compiled(model, tx, loss, preprocess)
-    history, epoch, order = History.empty(), -1, None
-
-    with _progress_function(progress, step, steps) as report:
+    state, history = layout.place(jax.tree.map(jnp.copy, state)), History.empty()
+    run = _Run(rule, layout, train_set, eval_set, scan, batch_size)
+    with contextlib.ExitStack() as stack:
+        keeper = None
+        if checkpoint_dir is not None:
+            checkpoints = stack.enter_context(Checkpoints(Path(checkpoint_dir), keep=keep_checkpoints))
+            named = {"loss": loss, "preprocess": rule.preprocess, "augment": augment}
+            about = describe_run(
+                model, tx, layout.collect(state), train_set, batch_size=batch_size, accumulate=accumulate, **named
+            )
+            keeper = Keeper(checkpoints, about, every=checkpoint_every or steps_per_epoch)
+            state, history = keeper.resume(state, steps)
+            if on_nonfinite == "roll_back":
+                keeper.save(state, history)
+        step = int(state.step)
+        stop_asked = stack.enter_context(sigterm_noted(keeper is not None))
+        report = stack.enter_context(_progress_function(progress, step, steps))
 
         def record(metrics: Metrics, seconds: float) -> None:
             nonlocal history, step
-            history = _recorded(history, metrics, seconds, step)
+            history = _recorded(history, metrics, seconds, step, skip=rule.skip_nonfinite)
             step += len(metrics.loss)
             report(step, float(metrics.loss[-1]))
 
         while step < steps:
-            if epoch != step // steps_per_epoch:
-                epoch = step // steps_per_epoch
-                order = epoch_order(state.key, epoch, examples=len(labels), batch_size=batch_size)
             next_evaluation = (step // eval_every + 1) * eval_every if eval_set else steps
-            stop = min(steps, (epoch + 1) * steps_per_epoch, next_evaluation)
-            state = run(compiled, state, (images, labels, order), stop - step, record)
-            if eval_set and step in (next_evaluation, steps):
-                found = evaluate(state, model, eval_set, loss=loss, preprocess=preprocess)
-                if not np.isfinite(found.loss):
-                    raise NonFiniteLossError("loss on the evaluation set", float(found.loss), step, history)
-                history = history.add_evaluation(step, float(found.loss), float(found.error))
-                if step == next_evaluation:  # not where a part of the run happens to end: parts make the same run
-                    state = state._replace(opt_state=optim.observe(state.opt_state, found.error))
-    return state, history
+            next_checkpoint = keeper.next_after(step) if keeper else steps
+            stop = min(steps, (step // steps_per_epoch + 1) * steps_per_epoch, next_evaluation, next_checkpoint)
+            try:
+                state = run.advance(state, step, stop - step, record, stop_asked)
+                if eval_set and step in (next_evaluation, steps):
+                    error = run.evaluate(state, step, history)
+                    history = history.add_evaluation(step, float(error.loss), float(error.error))
+                    if step == next_evaluation:  # not where a part of the run happens to end: parts make the same run
+                        state = state._replace(opt_state=layout.place(optim.observe(state.opt_state, error.error)))
+                if keeper and (step in (next_checkpoint, steps) or stop_asked(step)):
+                    keeper.save(state, history)
+            except NonFiniteLossError as error:
+                if on_nonfinite != "roll_back" or keeper is None:
+                    raise
+                state, history = keeper.roll_back(error)
+                step = int(state.step)
+                run.forget_order()
+            if keeper and step < steps and stop_asked(step):
+                keeper.wait(state, history)
+                raise PreemptedError(layout.collect(state), history)
+        if keeper:
+            keeper.wait(state, history)
+    return layout.collect(state), history
+
+
+class _Run:
+    """What a call of `fit` has ready: compiled functions, and the data where they want them."""
+
+    def __init__(self, rule: Rule, layout: Layout, train_set: Dataset, eval_set: Dataset | None, scan, batch_size: int):
+        self._rule, self._layout, self._eval_set, self._scan = rule, layout, eval_set, scan
+        self._one, self._many, self._all = _compiled(rule, layout)
+        self._data = layout.place((train_set.images, train_set.labels))
+        self._batch_size, self._steps_per_epoch = batch_size, train_set.steps_per_epoch(batch_size)
+        self._epoch, self._order = -1, None
+
+    def forget_order(self) -> None:
+        """The state's key is another."""
+        self._epoch = -1
+
+    def advance(self, state: TrainState, step: int, count: int, record: Record, stop_asked) -> TrainState:
+        """Makes `count` updates within one epoch, or fewer if it is asked to stop."""
+        if self._epoch != step // self._steps_per_epoch:
+            self._epoch = step // self._steps_per_epoch
+            key = self._layout.collect(state.key)
+            examples = len(self._data[1])
+            order = epoch_order(key, self._epoch, examples=examples, batch_size=self._batch_size)
+            self._order = self._layout.place_order(order)
+        scan = _scan_is_faster(state) if self._scan is None else self._scan
+        return (self._scanned if scan else self._single_steps)(
+            state, (*self._data, self._order), step, count, record, stop_asked
+        )
+
+    def evaluate(self, state: TrainState, step: int, history: History) -> Metrics:
+        """On the evaluation set; raises `NonFiniteLossError` if the loss is not finite."""
+        rule = self._rule
+        found = evaluate(state, rule.model, self._eval_set, loss=rule.loss, preprocess=rule.preprocess)
+        if not np.isfinite(found.loss):
+            raise NonFiniteLossError(f"the loss on the evaluation set is {float(found.loss)}", step, history)
+        return found
+
+    def _single_steps(self, state, data, step: int, count: int, record: Record, stop_asked) -> TrainState:
+        """One step at a time; records the metrics of a block of steps once the next block is on its way."""
+        self._one.lower(state, data).compile()  # so that the clock does not see it; the calls below find it done
+        in_flight = _BLOCK if self._layout.is_several_cpu_devices else 2 * _BLOCK
+        start, pending = time.perf_counter(), []
+        for done in range(1, count + 1):
+            state, metrics = self._one(state, data)
+            pending.append(metrics)
+            if len(pending) == in_flight or done == count:
+                last = done == count or stop_asked(step + done)
+                ready = len(pending) if last or in_flight == _BLOCK else _BLOCK
+                fetched = jax.device_get(pending[:ready])
+                pending = pending[ready:]
+                record(Metrics(*map(np.array, zip(*fetched, strict=True))), time.perf_counter() - start)
+                start = time.perf_counter()
+                if last:
+                    break
+        return state
+
+    def _scanned(self, state, data, step: int, count: int, record: Record, stop_asked) -> TrainState:
+        """All steps in one call."""
+        del step, stop_asked
+        whole_epoch = count == self._steps_per_epoch
+        program = self._all if whole_epoch else self._many
+        arguments = (state, data) if whole_epoch else (state, (data, np.int32(count)))
+        program.lower(*arguments).compile()
+        start = time.perf_counter()
+        state, metrics = program(*arguments)
+        record(Metrics(*(values[:count] for values in jax.device_get(metrics))), time.perf_counter() - start)
+        return state
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(model, tx, loss, preprocess):
-    """Two jitted functions: one step on the batch that its order gives for it, and many such steps."""
-    step = functools.partial(train_step, model=model, tx=tx, loss=loss, preprocess=preprocess)
+def _compiled(rule: Rule, layout: Layout) -> tuple[Callable, Callable, Callable]:
+    """Three functions: a step on the batch that its order gives for it, some such steps, and a whole epoch of them.
+
+    One compilation serves whole epochs, whose length XLA then knows, and one all other counts of steps.
+    """
+    spread, split = layout.spread(), (False, False, True)  # images, labels, order
 
     def one(state, data):
         images, labels, order = data
-        return step(state, take_batch(images, labels, order[state.step % len(order)]))
+        return train_step(state, order[state.step % len(order)], (images, labels), rule=rule, spread=spread)
 
-    def many(state, data, count, *, whole_epoch):
-        """One compilation for whole epochs, whose length XLA then knows, and one for all other counts of steps."""
-        length = len(data[2])
-
+    def many(state, data, count):
         def body(i, carry):
             state, metrics = carry
             state, newest = one(state, data)
             return state, jax.tree.map(lambda all_steps, value: all_steps.at[i].set(value), metrics, newest)
 
+        length = len(data[2])
         empty = jax.tree.map(lambda m: jnp.zeros(length, m.dtype), jax.eval_shape(one, state, data)[1])
-        return jax.lax.fori_loop(0, length if whole_epoch else count, body, (state, empty))
+        return jax.lax.fori_loop(0, count, body, (state, empty))
 
-    return jax.jit(one, donate_argnums=0), jax.jit(many, donate_argnums=0, static_argnames="whole_epoch")
-
-
-def _single_steps(compiled, state: TrainState, data, count: int, record: Record) -> TrainState:
-    """One step at a time; records the metrics of a block of steps once the next block is on its way."""
-    one, _ = compiled
-    one.lower(state, data).compile()  # so that the clock does not see it; the calls below find it done
-    start, pending = time.perf_counter(), []
-    for done in range(1, count + 1):
-        state, metrics = one(state, data)
-        pending.append(metrics)
-        if len(pending) == 2 * _BLOCK or done == count:
-            ready = _BLOCK if done < count else len(pending)
-            fetched = jax.device_get(pending[:ready])
-            pending = pending[ready:]
-            record(Metrics(*map(np.array, zip(*fetched, strict=True))), time.perf_counter() - start)
-            start = time.perf_counter()
-    return state
-
-
-def _scanned(compiled, state: TrainState, data, count: int, record: Record) -> TrainState:
-    """All steps in one call."""
-    _, many = compiled
-    whole_epoch = count == len(data[2])
-    many.lower(state, data, count, whole_epoch=whole_epoch).compile()
-    start = time.perf_counter()
-    state, metrics = many(state, data, count, whole_epoch=whole_epoch)
-    record(Metrics(*(values[:count] for values in jax.device_get(metrics))), time.perf_counter() - start)
-    return state
+    return (
+        layout.compile(one, split=split),
+        layout.compile(lambda state, data_and_count: many(state, *data_and_count), split=(split, False)),
+        layout.compile(lambda state, data: many(state, data, len(data[2])), split=split),
+    )
 
 
 def _scan_is_faster(state: TrainState) -> bool:
@@ -205,14 +319,23 @@ def _scan_is_faster(state: TrainState) -> bool:
     return jax.default_backend() != "cpu" or all(leaf.ndim < 4 for leaf in jax.tree.leaves(state.params))
 
 
-def _recorded(history: History, metrics: Metrics, seconds: float, after: int) -> History:
-    """The history with a block of steps added, or an error that holds it until the first loss that is not finite."""
-    loss, error = np.asarray(metrics.loss), np.asarray(metrics.error)
-    bad = np.flatnonzero(~np.isfinite(loss))
+def _recorded(history: History, metrics: Metrics, seconds: float, after: int, *, skip: bool) -> History:
+    """The history with a block of steps added, or an error that holds it until the first step that is not finite."""
+    loss, error, finite = (np.asarray(values) for values in metrics)
+    bad = np.flatnonzero(~finite)
+    if skip:
+        history = history.add_steps(loss, error, seconds, after)
+        history = history._replace(skipped=np.concatenate([history.skipped, (after + 1 + bad).astype(np.int32)]))
+        newest = history.skipped[-_MOST_SKIPPED:]
+        if len(newest) == _MOST_SKIPPED and newest[-1] - newest[0] == _MOST_SKIPPED - 1:
+            what = f"{_MOST_SKIPPED} updates in a row were skipped; the loss is {loss[-1]}"
+            raise NonFiniteLossError(what, int(newest[-1]), history)
+        return history
     good = int(bad[0]) if len(bad) else len(loss)
     history = history.add_steps(loss[:good], error[:good], seconds, after)
     if len(bad):
-        raise NonFiniteLossError("loss", float(loss[good]), after + good + 1, history)
+        gradient = "a gradient is not finite, " if np.isfinite(loss[good]) else ""
+        raise NonFiniteLossError(f"{gradient}the loss is {loss[good]}", after + good + 1, history)
     return history
 
 
@@ -225,10 +348,25 @@ def _check_same_kind(train_set: Dataset, eval_set: Dataset | None) -> None:
         )
 
 
+def _check_division(batch_size: int, devices: int, accumulate: int) -> None:
+    require(
+        batch_size % devices == 0,
+        f"fit: batch_size={batch_size} cannot be spread evenly over {devices} devices; pass a multiple of {devices}, "
+        "or fewer devices: devices=jax.devices()[:1]",
+    )
+    require(
+        batch_size // devices % accumulate == 0,
+        f"fit: accumulate={accumulate} does not divide the {batch_size // devices} examples of a device; pass a "
+        f"batch_size that is a multiple of {devices * accumulate}",
+    )
+
+
 @contextlib.contextmanager
 def _progress_function(progress: bool | Progress, step: int, steps: int) -> Iterator[Progress]:
     """A function to tell of progress, drawing a bar if `progress` is True."""
-    if callable(progress):
+    if jax.process_index() != 0:
+        yield lambda step, loss: None
+    elif callable(progress):
         yield progress
     elif not progress:
         yield lambda step, loss: None

@@ -1,24 +1,34 @@
-"""One training step, written once: a pure function from state and batch to state and metrics."""
+"""One training step, written once: a pure function from state and batch to state and metrics, at every scale."""
 
+import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax import lax
 
 from jaxdl import optim, transfer
-from jaxdl.arguments import require
+from jaxdl.arguments import check_integer, require
+from jaxdl.data import Augment, take_batch
+from jaxdl.models.layers import synchronized_statistics
 from jaxdl.train.losses import Loss, cross_entropy
+from jaxdl.train.sharding import Layout, Parallel, Spread, make_layout
 from jaxdl.train.state import TrainState, check_model_and_tx, init_optimizer
 from jaxdl.typing import Batch
 
-_MODEL = 1  # the stream of random numbers that dropout and its kin draw from; `data.batches` draws from another
+# Streams of random numbers; `data.batches` draws from stream 0.
+_MODEL = 1  # dropout and its kin
+_AUGMENT = 2
 
 Preprocess = Callable[[jax.Array], jax.Array]
 """uint8 images to model inputs, `train_set.standardize` for example."""
+
+BatchNormMode: TypeAlias = Literal["synchronized", "per_device"]
 
 
 class Metrics(NamedTuple):
@@ -26,31 +36,80 @@ class Metrics(NamedTuple):
 
     loss: Any  # scalar: mean loss
     error: Any  # scalar: share of examples classified wrongly, in [0, 1]
+    finite: Any = True  # bool scalar: whether the loss and all gradients were finite
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What a step computes; `make_step` explains the fields. Equal rules are compiled once."""
+
+    model: nn.Module
+    tx: optax.GradientTransformation
+    loss: Loss = cross_entropy
+    preprocess: Preprocess | None = None
+    augment: Augment | None = None
+    accumulate: int = 1
+    batch_norm: str = "synchronized"
+    skip_nonfinite: bool = False
 
 
 def make_step(
     model: nn.Module,
     tx: optax.GradientTransformation,
     *,
+    devices: Sequence[jax.Device] | None = None,
+    parallel: Parallel = "auto",
+    shard_state: bool = False,
+    batch_norm: BatchNormMode = "synchronized",
     loss: Loss = cross_entropy,
     preprocess: Preprocess | None = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """Makes a jitted training step. The state passed to it is donated: use the one that it returns.
+    augment: Augment | None = None,
+    accumulate: int = 1,
+    skip_nonfinite: bool = False,
+) -> "Step":
+    """Makes a compiled training step. The state passed to it is donated: use the one that it returns.
 
     Equal arguments give the same step, so it compiles once.
+
+    The batch is spread evenly over the devices, and the update is that of the whole batch: with synchronised
+    BatchNorm and without dropout a step computes the same on any number of devices, to rounding. (Dropout draws on
+    each device by itself.) A batch that cannot be spread evenly, the last of an epoch for example, is computed in full
+    on every device, which is right though not fast.
+
+    Mixed precision is a matter of the model and the chain: `models.resnet_cifar(20, dtype=jnp.bfloat16)` computes in
+    bfloat16 with float32 parameters and statistics; float16 needs `optim.dynamic_loss_scale` around the chain, which
+    the step obeys. Gradient clipping is `optax.clip_by_global_norm(1.0)`, first in the chain: it sees the gradient of
+    the whole batch. Rematerialisation is a field of the model (`models.resnet(..., remat=True)`).
 
     Args:
       model: a module called as `model(images, train=bool)`.
       tx: the optimizer.
-      loss: logits and labels to one loss per example; their mean is minimised.
+      devices: by default all, those of other processes included.
+      parallel: "single" (one device), "pmap", or "sharded" (jit over a mesh of devices). "auto" is "single" for one
+        device and "sharded" for more.
+      shard_state: for "sharded": parameters and optimizer state are spread over the devices, too, each array along its
+        longest axis that divides (ZeRO stage 3); for what does not fit one device.
+      batch_norm: "synchronized": statistics of the whole batch; "per_device": each device normalises by its own part,
+        and the running statistics are their mean. Concerns `layers.BatchNorm`; Flax's own is synchronised by its field
+        axis_name, `train.AXIS`.
+      loss: logits and labels to one loss per example; their mean is minimised. `train.label_smoothing(0.1)` makes one.
       preprocess: pure function from images to model inputs; needed if images are uint8.
+      augment: pure function (keys [batch], images) -> images, applied before `preprocess`: `data.CROP_AND_FLIP`.
+        Its random numbers depend on the state's key, the step and the example's place in the batch, not on the devices.
+      accumulate: computes the gradient in so many parts, one after the other, to save memory; must divide the batch.
+        BatchNorm then normalises by the part.
+      skip_nonfinite: leaves parameters, statistics and optimizer as they were if the loss or a gradient is not finite.
 
     Returns:
       `step(state, batch) -> (state, metrics)`. Metrics are of the parameters before the update, with dropout and
-      batch statistics as in training.
+      batch statistics as in training. With several processes each passes its own part of the batch.
 
     Raises:
-      ValueError: `model` or `tx` is not what it should be; or, from the step, uint8 images with no `preprocess`.
+      ValueError: an argument is not what it should be; or, from the step, uint8 images with no `preprocess`, or a batch
+        that cannot be divided.
+
+    Reference: Goyal et al. 2017 (arXiv 1706.02677) for the mean over devices; Rajbhandari et al., `ZeRO`, 2020
+    (arXiv 1910.02054) for sharded states.
 
     Example:
       >>> import jax
@@ -63,62 +122,139 @@ def make_step(
       >>> int(state.step), bool(metrics.loss > 1)
       (1, True)
     """
-    check_model_and_tx("make_step", model, tx)
-    return _compiled_step(model, tx, loss, preprocess)
+    rule = make_rule(
+        "make_step",
+        model,
+        tx,
+        loss=loss,
+        preprocess=preprocess,
+        augment=augment,
+        accumulate=accumulate,
+        batch_norm=batch_norm,
+        skip_nonfinite=skip_nonfinite,
+    )
+    return _step(rule, make_layout("make_step", devices, parallel, shard_state))
+
+
+def make_rule(function: str, model: nn.Module, tx: optax.GradientTransformation, **fields: Any) -> Rule:
+    """Checks what a user passed and makes a `Rule` of it."""
+    check_model_and_tx(function, model, tx)
+    rule = Rule(model, tx, **fields)
+    check_integer(function, "accumulate", rule.accumulate, at_least=1)
+    modes = ("synchronized", "per_device")
+    require(
+        rule.batch_norm in modes,
+        f"{function}: batch_norm must be one of {', '.join(map(repr, modes))}, got batch_norm={rule.batch_norm!r}",
+    )
+    return rule
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled_step(model, tx, loss, preprocess):
-    step = functools.partial(train_step, model=model, tx=tx, loss=loss, preprocess=preprocess)
-    return jax.jit(step, donate_argnums=0)
+def _step(rule: Rule, layout: Layout) -> "Step":
+    return Step(rule, layout)
+
+
+class Step:
+    """A compiled training step; see `make_step`."""
+
+    def __init__(self, rule: Rule, layout: Layout):
+        self._layout, self._accumulate = layout, rule.accumulate
+        self._evenly, self._unevenly = (
+            layout.compile(functools.partial(train_step, rule=rule, spread=layout.spread(evenly=evenly)))
+            for evenly in (True, False)
+        )
+
+    def __call__(self, state: TrainState, batch: Batch | tuple[Any, Any]) -> tuple[TrainState, Metrics]:
+        """Makes one update."""
+        if self._layout.parallel == "single" and self._layout.devices[0] == jax.local_devices()[0]:
+            self._check(len(batch[1]))
+            return self._evenly(state, Batch(*batch))
+        return self._on_layout(state, Batch(*batch))
+
+    def lower(self, state: TrainState, batch: Batch | tuple[Any, Any]) -> jax.stages.Lowered:
+        """The program for these arguments, not yet compiled: to be inspected, or compiled ahead of time."""
+        return self._evenly.lower(state, Batch(*batch))
+
+    def place(self, state: TrainState) -> TrainState:
+        """The state where the step wants it (calling the step does it, too)."""
+        return self._layout.place(state)
+
+    def _on_layout(self, state, batch):
+        layout = self._layout
+        if state.step.sharding != layout.whole:
+            state = self.place(state)
+        here = sum(device.process_index == jax.process_index() for device in layout.devices)
+        if len(batch.labels) % here == 0:
+            self._check(len(batch.labels) // here)
+            if layout.parallel == "pmap":
+                parts = jax.tree.map(lambda x: x.reshape(here, len(x) // here, *x.shape[1:]), batch)
+                return self._evenly(state, parts)
+            if layout.parallel == "sharded":
+                split = jax.sharding.NamedSharding(layout.mesh, jax.sharding.PartitionSpec(layout.mesh.axis_names[0]))
+                batch = jax.tree.map(lambda x: _from_processes(x, split), batch)
+            else:
+                batch = jax.device_put(batch, layout.whole)
+            return self._evenly(state, batch)
+        require(
+            jax.process_count() == 1,
+            f"the {len(batch.labels)} examples of this process cannot be spread evenly over its {here} devices; "
+            "with several processes pass batches that can",
+        )
+        self._check(len(batch.labels))
+        if layout.parallel == "pmap":
+            return self._unevenly(state, jax.tree.map(lambda x: np.broadcast_to(x, (here, *np.shape(x))), batch))
+        return self._unevenly(state, jax.device_put(batch, layout.whole))
+
+    def _check(self, examples: int) -> None:
+        require(
+            examples % self._accumulate == 0,
+            f"accumulate={self._accumulate} does not divide the {examples} examples that a device is given; pass "
+            "batches that it divides",
+        )
+
+
+def _from_processes(part: Any, split: jax.sharding.Sharding) -> jax.Array:
+    """A batch of which each process has its part."""
+    if split.is_fully_addressable:
+        return jax.device_put(part, split)
+    return jax.make_array_from_process_local_data(split, np.asarray(part))
 
 
 def train_step(
     state: TrainState,
-    batch: Batch,
+    split: Any,
+    data: tuple[jax.Array, jax.Array] | None = None,
     *,
-    model: nn.Module,
-    tx: optax.GradientTransformation,
-    loss: Loss,
-    preprocess: Preprocess | None,
+    rule: Rule,
+    spread: Spread,
 ) -> tuple[TrainState, Metrics]:
-    """The step itself, not jitted; see `make_step`.
+    """The step itself, not compiled; see `make_step`.
 
     The optimizer is given what some links ask for: the loss (`value`), the gradient (`grad`), the loss as a function
     of the parameters on this batch (`value_fn`) and, for snapshots, the new batch statistics (`batch_stats`). With
     `scale_by_nesterov_lookahead` in the chain the gradient is taken where that looks; what `transfer.freeze` froze has
-    none.
+    none; with `dynamic_loss_scale` the loss is scaled.
+
+    Args:
+      state: what the update starts from.
+      split: what is spread over the devices: a batch or, with `data`, the numbers [batch] of its examples.
+      data: images and labels of the whole data set.
+      rule: what to compute.
+      spread: over which devices.
     """
-    fresh = jax.eval_shape(functools.partial(init_optimizer, tx), state.params, state.batch_stats)
-    kept, needed = jax.tree.structure(state.opt_state), jax.tree.structure(fresh)
-    require(
-        kept == needed,
-        f"the optimizer state does not belong to tx; make the state with init_state and the same tx. "
-        f"tx keeps {needed}, the state holds {kept}",
-    )
-    images, labels = batch
-    inputs = model_inputs(images, preprocess)
-    dropout_key = jax.random.fold_in(jax.random.fold_in(state.key, _MODEL), state.step)
-
+    tx = rule.tx
+    _check_optimizer_state(tx, state)
     frozen = transfer.frozen_params(state.opt_state, state.params)
-
-    def objective(params):
-        if frozen is not None:
-            params = jax.tree.map(lambda keep, p: jax.lax.stop_gradient(p) if keep else p, frozen, params)
-        with transfer.frozen_modules_evaluate(frozen):
-            logits, updated = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                inputs,
-                train=True,
-                rngs={"dropout": dropout_key},
-                mutable=["batch_stats"],
-            )
-        batch_stats = transfer.frozen_statistics(frozen, state.batch_stats, updated.get("batch_stats", {}))
-        error = jnp.mean(jnp.argmax(logits, -1) != labels)
-        return jnp.mean(loss(logits, labels)), (batch_stats, error)
+    scale = optim.loss_scale(state.opt_state)
+    keys = [jax.random.fold_in(jax.random.fold_in(state.key, stream), state.step) for stream in (_MODEL, _AUGMENT)]
+    measure = functools.partial(_measure, rule=rule, spread=spread, frozen=frozen)
+    measured = spread.map(functools.partial(measure, gradient=True))
+    shared = (state.batch_stats, scale, keys, data)
 
     point = optim.lookahead_params(state.params, state.opt_state)
-    (value, (batch_stats, error)), grads = jax.value_and_grad(objective, has_aux=True)(point)
+    (value, error, batch_stats), grads = measured((point, *shared), split)
+    no_overflow = optim.all_finite(grads)
+    finite = jnp.isfinite(value) & (no_overflow if scale is None else no_overflow | (scale > 1))
     # Told only where it is asked for: optax's line searches hand on what they do not know.
     statistics = {"batch_stats": batch_stats} if optim.wants_batch_stats(state.opt_state) else {}
     updates, opt_state = optax.with_extra_args_support(tx).update(
@@ -127,11 +263,102 @@ def train_step(
         state.params,
         value=value,
         grad=grads,
-        value_fn=lambda params: objective(params)[0],
+        value_fn=lambda params: spread.map(functools.partial(measure, gradient=False))((params, *shared), split)[0],
         **statistics,
     )
-    params = optax.apply_updates(state.params, updates)
-    return TrainState(params, batch_stats, opt_state, state.step + 1, state.key), Metrics(value, error)
+    reached = TrainState(optax.apply_updates(state.params, updates), batch_stats, opt_state, state.step, state.key)
+    if rule.skip_nonfinite:
+        reached = _where(finite, reached, state)
+    elif scale is not None:
+        reached = reached._replace(batch_stats=_where(no_overflow, batch_stats, state.batch_stats))
+    return reached._replace(step=state.step + 1), Metrics(value, error, finite)
+
+
+def _measure(shared: Any, split: Any, *, rule: Rule, spread: Spread, frozen: Any, gradient: bool) -> Any:
+    """Loss, error, new batch statistics and gradient, as means over the examples of all devices.
+
+    Runs on each device with its part of the examples; `shared` is (params, batch_stats, loss scale, keys, data).
+    """
+    params, batch_stats, scale, (model_key, augment_key), data = shared
+    batch = Batch(*split) if data is None else take_batch(*data, split)
+    examples = len(batch.labels)
+    images = batch.images
+    if rule.augment is not None:
+        places = spread.position * examples + jnp.arange(examples)
+        images = rule.augment(jax.vmap(lambda place: jax.random.fold_in(augment_key, place))(places), images)
+    if spread.axis is not None:
+        model_key = jax.random.fold_in(model_key, spread.position)
+    inputs = model_inputs(images, rule.preprocess)
+
+    def objective(params, batch_stats, inputs, labels, key):
+        if frozen is not None:
+            params = jax.tree.map(lambda keep, p: lax.stop_gradient(p) if keep else p, frozen, params)
+        axis = spread.axis if rule.batch_norm == "synchronized" else None
+        with transfer.frozen_modules_evaluate(frozen), synchronized_statistics(axis):
+            logits, updated = rule.model.apply(
+                {"params": params, "batch_stats": batch_stats},
+                inputs,
+                train=True,
+                rngs={"dropout": key},
+                mutable=["batch_stats"],
+            )
+        new_stats = transfer.frozen_statistics(frozen, batch_stats, updated.get("batch_stats", {}))
+        error = jnp.mean(jnp.argmax(logits, -1) != labels)
+        value = jnp.mean(rule.loss(logits, labels))
+        return value if scale is None else value * scale, (value, error, new_stats)
+
+    def one(batch_stats, inputs, labels, key):
+        if not gradient:
+            return objective(params, batch_stats, inputs, labels, key)[1], ()
+        (_, found), grads = jax.value_and_grad(objective, has_aux=True)(params, batch_stats, inputs, labels, key)
+        return found, grads
+
+    if rule.accumulate == 1:
+        found, grads = one(batch_stats, inputs, batch.labels, model_key)
+    else:
+        found, grads = _accumulated(one, rule.accumulate, batch_stats, (inputs, batch.labels), model_key)
+    found, grads = spread.mean((found, grads))
+    return (found, grads) if gradient else found
+
+
+def _accumulated(one: Callable, parts: int, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
+    """Means over parts of a batch, one after the other; part j has the examples j, j + parts, ...
+
+    So the parts of a batch are the same however it is spread over devices.
+    """
+    pieces = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1), batch)
+
+    def body(carry, piece):
+        batch_stats, total = carry
+        number, (inputs, labels) = piece
+        (value, error, batch_stats), grads = one(batch_stats, inputs, labels, jax.random.fold_in(key, number))
+        return (batch_stats, jax.tree.map(jnp.add, total, (value, error, grads))), None
+
+    first = jax.tree.map(lambda x: x[0], pieces)
+    (value, error, _), grads = jax.eval_shape(lambda: one(batch_stats, *first, key))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (value, error, grads))
+    (batch_stats, total), _ = lax.scan(body, (batch_stats, zeros), (jnp.arange(parts), pieces))
+    value, error, grads = jax.tree.map(lambda x: x / parts, total)
+    return (value, error, batch_stats), grads
+
+
+def _check_optimizer_state(tx: optax.GradientTransformation, state: TrainState) -> None:
+    fresh = jax.eval_shape(functools.partial(init_optimizer, tx), state.params, state.batch_stats)
+    kept, needed = jax.tree.structure(state.opt_state), jax.tree.structure(fresh)
+    require(
+        kept == needed,
+        f"the optimizer state does not belong to tx; make the state with init_state and the same tx. "
+        f"tx keeps {needed}, the state holds {kept}",
+    )
+
+
+def _where(condition: jax.Array, new: Any, old: Any) -> Any:
+    """One tree or the other."""
+
+    def choose(a, b):
+        return b if jnp.issubdtype(b.dtype, jax.dtypes.prng_key) else jnp.where(condition, a, b)
+
+    return jax.tree.map(choose, new, old)
 
 
 def model_inputs(images: jax.Array, preprocess: Preprocess | None) -> jax.Array:

@@ -5,7 +5,14 @@ from jaxdl.models.layers.convolution import Conv, convolve
 from jaxdl.models.layers.dropout import DropConnect, Dropout, SpatialDropout, StochasticDepth, linear_decay
 from jaxdl.models.layers.initializers import he_normal, lecun_normal, normal, variance_scaling
 from jaxdl.models.layers.locally_connected import LocalConv
-from jaxdl.models.layers.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Norm
+from jaxdl.models.layers.normalization import (
+    BatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    Norm,
+    synchronized_statistics,
+)
 from jaxdl.models.layers.pooling import FractionalMaxPool, adaptive_avg_pool, avg_pool, max_pool
 from jaxdl.models.layers.residual import Shortcut, add_skip, concatenate_skip, shortcut_a, shortcut_b, shortcut_c
 from jaxdl.models.layers.response_norm import local_response_norm, spatial_response_norm
@@ -42,5 +49,6 @@ __all__ = [
     "shortcut_b",
     "shortcut_c",
     "spatial_response_norm",
+    "synchronized_statistics",
     "variance_scaling",
 ]

@@ -15,7 +15,9 @@ with one scale and bias per channel. They differ in what the mean and variance a
 A model's field `norm` takes one of these classes, a `functools.partial` of one, or None.
 """
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import flax.linen as nn
@@ -29,6 +31,21 @@ from jaxdl.models.layers.initializers import Initializer
 
 Norm: TypeAlias = Callable[..., nn.Module]
 """Makes a module called as `module(x, train=bool)`; takes `scale_init`, `dtype` and `name`."""
+
+_across: contextvars.ContextVar[str | None] = contextvars.ContextVar("_across", default=None)
+
+
+@contextlib.contextmanager
+def synchronized_statistics(axis_name: str | None) -> Iterator[None]:
+    """While a model is traced in this context, every `BatchNorm` without an `axis_name` takes this one.
+
+    That is how one model runs on one device and on many: `train.make_step` knows the axis, the model need not.
+    """
+    before = _across.set(axis_name)
+    try:
+        yield
+    finally:
+        _across.reset(before)
 
 
 class BatchNorm(nn.Module):
@@ -51,8 +68,9 @@ class BatchNorm(nn.Module):
       epsilon: added to the variance.
       unbiased: whether the running variance is of the unbiased estimate. False is what Flax and the paper's average
         over batches without the factor would give.
-      axis_name: name of a mapped axis (of pmap or shard_map) to take the batch's statistics over, too; by default each
-        device normalises by its own part.
+      axis_name: name of a mapped axis (of pmap or shard_map) to take the batch's statistics over, too; by default
+        what `synchronized_statistics` says (`train.make_step` calls it), and else each device normalises by its own
+        part.
       scale_init: initialiser of the scale; zeros for the last one of a residual branch is "zero gamma".
       dtype: dtype of the output; by default the input's. Statistics are float32 or wider.
 
@@ -102,9 +120,10 @@ class BatchNorm(nn.Module):
         axes = tuple(range(x.ndim - 1))
         count = x.size // x.shape[-1]
         mean, square = jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)
-        if self.axis_name is not None and not self.is_initializing():
-            mean, square = lax.pmean((mean, square), self.axis_name)
-            count *= lax.axis_size(self.axis_name)
+        axis_name = self.axis_name or _across.get()
+        if axis_name is not None and not self.is_initializing():
+            mean, square = lax.pmean((mean, square), axis_name)
+            count *= lax.axis_size(axis_name)
         return mean, jnp.maximum(square - jnp.square(mean), 0), count
 
 

@@ -1,0 +1,86 @@
+"""When a run writes checkpoints, where it goes on, and what it returns to."""
+
+import jax
+import numpy as np
+
+from jaxdl import optim
+from jaxdl.arguments import require
+from jaxdl.train.checkpoint import Checkpoints, Outline
+from jaxdl.train.errors import NonFiniteLossError
+from jaxdl.train.history import History
+from jaxdl.train.state import TrainState
+
+_RETURN = 3  # the stream of random numbers that gives a run a new key when it returns to a checkpoint
+_MOST_RETURNS = 3  # to one checkpoint before training gives up
+
+
+class Keeper:
+    """The checkpoints of one run.
+
+    Args:
+      checkpoints: where they are.
+      about: what is kept beside the arrays (`checkpoint.describe_run`).
+      every: updates between two.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, about: dict, *, every: int):
+        self._checkpoints, self._about, self._every = checkpoints, about, every
+        self._newest: int | None = None  # step of the newest good checkpoint, if this run wrote or read it
+        self._outline: Outline | None = None
+        self._returns = 0  # to that checkpoint
+
+    def next_after(self, step: int) -> int:
+        """Number of updates at which the next checkpoint is due."""
+        return (step // self._every + 1) * self._every
+
+    def resume(self, state: TrainState, steps: int) -> tuple[TrainState, History]:
+        """The newest checkpoint, if it is ahead of the state given; else that state."""
+        self._outline = Outline.of(state)
+        if not self._checkpoints.steps:
+            return state, History.empty()
+        found, history = self._checkpoints.read(self._outline, "newest", self._about)
+        newest = int(found.step)
+        require(
+            newest <= steps,
+            f"fit: the run in {self._checkpoints.folder} has {newest} updates behind it, more than steps={steps}; "
+            f"pass steps >= {newest}, or another checkpoint_dir",
+        )
+        if newest < int(state.step):
+            return state, History.empty()
+        self._newest = newest
+        return found, history
+
+    def save(self, state: TrainState, history: History) -> None:
+        """Begins to write a checkpoint, unless this one is there already.
+
+        Raises:
+          NonFiniteLossError: a parameter is not finite; such a state is not kept.
+          CheckpointError: this one, or the one before, could not be written.
+        """
+        step = int(state.step)
+        if step == self._newest:
+            return
+        if not bool(_finite(state.params)):
+            raise NonFiniteLossError("a parameter is not finite", step, history)
+        judged = len(history.eval_step) > 0 and history.eval_step[-1] == step
+        error = float(history.eval_error[-1]) if judged else None
+        self._checkpoints.save(state, history, self._about, error=error)
+        self._newest, self._returns = step, 0
+
+    def wait(self, state: TrainState, history: History) -> None:
+        """Returns once everything is written."""
+        self._checkpoints.wait(state, history)
+
+    def roll_back(self, error: NonFiniteLossError) -> tuple[TrainState, History]:
+        """The newest checkpoint, with a new key, so that what follows differs; raises at the third return to it."""
+        self._returns += 1
+        if self._returns >= _MOST_RETURNS or self._outline is None:
+            raise error
+        self._checkpoints.wait()
+        state, history = self._checkpoints.read(self._outline, "newest", self._about)
+        history = history._replace(rolled_back=np.append(history.rolled_back, np.int32(error.step)))
+        key = jax.random.fold_in(jax.random.fold_in(state.key, _RETURN), self._returns)
+        return state._replace(key=jax.device_put(key, state.key.sharding)), history
+
+
+_finite = jax.jit(optim.all_finite)

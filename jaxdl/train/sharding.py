@@ -1,0 +1,214 @@
+"""Where a step runs: one device, a pmap, or a mesh with sharded arrays; one process or several."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxdl.arguments import require
+
+AXIS = "devices"
+"""The axis over which a batch is spread, for a model's own collectives: `flax.linen.BatchNorm(axis_name=train.AXIS)`."""
+
+Parallel: TypeAlias = Literal["auto", "single", "pmap", "sharded"]
+
+_PARALLEL = ("auto", "single", "pmap", "sharded")
+_LEAST_SHARDED = 1024  # elements; smaller arrays are kept whole on every device
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """How the examples of one step are spread, as seen from inside the compiled program.
+
+    Attributes:
+      mesh: of the devices to map over by shard_map; None where they are mapped already (pmap) or there is one.
+      axis: over which means are taken; None where each device sees all examples.
+    """
+
+    mesh: Mesh | None = None
+    axis: str | None = None
+
+    def map(self, f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """`f(shared, split)` on every device, each with its part of `split`; results must be equal on all of them."""
+        if self.mesh is None:
+            return f
+        part = PartitionSpec(self.axis)
+        # Without check_vma=False the gradient of what is shared would arrive summed over the devices, not as a part.
+        return jax.shard_map(
+            f, mesh=self.mesh, in_specs=(PartitionSpec(), part), out_specs=PartitionSpec(), check_vma=False
+        )
+
+    def mean(self, tree: Any) -> Any:
+        """Mean over the devices."""
+        return tree if self.axis is None else lax.pmean(tree, self.axis)
+
+    def sum(self, tree: Any) -> Any:
+        """Sum over the devices."""
+        return tree if self.axis is None else lax.psum(tree, self.axis)
+
+    @property
+    def position(self) -> jax.Array | int:
+        """Number of this device among those that a batch is spread over."""
+        return 0 if self.axis is None else lax.axis_index(self.axis)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The devices of a training, and how they share the work.
+
+    Attributes:
+      parallel: "single", "pmap" or "sharded".
+      devices: at least one; of all processes.
+      shard_state: whether parameters and optimizer state are spread over the devices, too.
+    """
+
+    parallel: str
+    devices: tuple[jax.Device, ...]
+    shard_state: bool = False
+
+    @functools.cached_property
+    def mesh(self) -> Mesh:
+        """All devices in one axis."""
+        return Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+    @property
+    def whole(self) -> jax.sharding.Sharding:
+        """Of an array that every device has in full."""
+        if self.parallel == "single":
+            return jax.sharding.SingleDeviceSharding(self.devices[0])
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    @property
+    def is_several_cpu_devices(self) -> bool:
+        """Whether more than a few steps under way at once may deadlock (jax below 0.12)."""
+        return len(self.devices) > 1 and self.devices[0].platform == "cpu"
+
+    def spread(self, *, evenly: bool = True) -> Spread:
+        """For the inside of a program made by `compile`; unevenly means that every device sees all examples."""
+        mesh = self.mesh if self.parallel == "sharded" else None
+        return Spread(mesh, AXIS if evenly and self.parallel != "single" else None)
+
+    def compile(self, f: Callable, *, split: Any = True) -> Callable:
+        """Compiles `f(state, data)`, which returns a state and metrics; the state passed is donated.
+
+        Args:
+          f: for pmap it must use the axis; what it returns must be equal on all devices.
+          split: for pmap: which data have a part [devices, ...] for each device; a tree of bools, or the head of one.
+        """
+        if self.parallel == "pmap":
+            axes = (None, jax.tree.map(lambda parts: 0 if parts else None, split))
+            return jax.pmap(f, AXIS, in_axes=axes, out_axes=None, devices=self._pmap_devices, donate_argnums=0)
+
+        def constrained(state, data):
+            state, metrics = f(state, data)
+            if self.parallel == "sharded":
+                state = lax.with_sharding_constraint(state, self.shardings(state))
+                metrics = lax.with_sharding_constraint(metrics, self.whole)
+            return state, metrics
+
+        return jax.jit(constrained, donate_argnums=0)
+
+    def place_order(self, order: jax.Array) -> jax.Array:
+        """The numbers [steps, batch] of the examples in each batch, where and how `compile` wants them.
+
+        That is in full for jit, and [devices, steps, part of the batch] for pmap.
+        """
+        if self.parallel != "pmap":
+            return self.place(order)
+        parts = jnp.moveaxis(order.reshape(len(order), len(self.devices), -1), 1, 0)
+        return _put(parts, NamedSharding(self.mesh, PartitionSpec(AXIS)))
+
+    @property
+    def _pmap_devices(self) -> list[jax.Device] | None:
+        return None if jax.process_count() > 1 else list(self.devices)
+
+    def shardings(self, state: Any) -> Any:
+        """The sharding of every array of a state: whole, or cut along its longest axis that the devices divide."""
+
+        def sharding(leaf):
+            if not self.shard_state or leaf.size < _LEAST_SHARDED:
+                return self.whole
+            count = len(self.devices)
+            axes = [axis for axis, length in enumerate(leaf.shape) if length % count == 0]
+            if not axes:
+                return self.whole
+            longest = max(axes, key=lambda axis: leaf.shape[axis])
+            return NamedSharding(self.mesh, PartitionSpec(*[None] * longest, AXIS))
+
+        return jax.tree.map(sharding, state)
+
+    def place(self, state: Any) -> Any:
+        """A state (or data) where the compiled functions want it; arrays that lie there already are not copied."""
+        return jax.tree.map(_put, state, self.shardings(state))
+
+    def collect(self, state: Any) -> Any:
+        """A state on the first device of this process, in full; with `shard_state` it stays where it is."""
+        if self.parallel == "single" or self.shard_state:
+            return state
+        return jax.tree.map(_first_copy, state)
+
+
+def make_layout(
+    function: str, devices: Sequence[jax.Device] | None, parallel: str, shard_state: bool = False
+) -> Layout:
+    """Checks what a user asked for, and picks what was left open."""
+    require(
+        parallel in _PARALLEL,
+        f"{function}: parallel must be one of {', '.join(map(repr, _PARALLEL))}, got parallel={parallel!r}",
+    )
+    chosen = tuple(jax.devices() if devices is None else devices)
+    require(
+        len(chosen) > 0
+        and all(isinstance(device, jax.Device) for device in chosen)
+        and len(set(chosen)) == len(chosen),
+        f"{function}: devices must be a list of different JAX devices, got {devices!r}; pass jax.devices()[:2]",
+    )
+    if parallel == "auto":
+        parallel = "sharded" if len(chosen) > 1 or shard_state else "single"
+    elif parallel == "single":
+        require(
+            devices is None or len(chosen) == 1,
+            f'{function}: parallel="single" takes one device, got {len(chosen)}; pass devices=jax.devices()[:1]',
+        )
+        chosen = (jax.local_devices()[0],) if devices is None else chosen
+    require(
+        not shard_state or parallel == "sharded",
+        f'{function}: shard_state=True goes with parallel="sharded", got parallel={parallel!r}',
+    )
+    return Layout(parallel, chosen, shard_state)
+
+
+def layout_of(tree: Any) -> Layout:
+    """The layout of arrays that lie somewhere already."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    mesh = leaves[0].sharding.mesh if leaves and isinstance(leaves[0].sharding, NamedSharding) else None
+    if mesh is not None and mesh.axis_names == (AXIS,) and mesh.size > 1:
+        return Layout("sharded", tuple(mesh.devices.flat))
+    device = next(iter(leaves[0].devices())) if leaves else jax.local_devices()[0]
+    return Layout("single", (device,))
+
+
+def _put(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
+    """An array where `sharding` says; every process passes the same."""
+    if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+        return leaf
+    if sharding.is_fully_addressable:
+        return jax.device_put(leaf, sharding)
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return jax.jit(lambda x: x, out_shardings=sharding)(leaf)
+    array = np.asarray(leaf)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _first_copy(leaf: jax.Array) -> jax.Array:
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_first_copy(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+    return leaf.addressable_data(0)

@@ -1,0 +1,239 @@
+"""The same training on 1, 2 and 8 devices. Run by tests/test_eight_devices.py in a process that has eight."""
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import NoisyNormNet, numbers, random_dataset, without_times
+
+from jaxdl import data, models, optim, train
+from jaxdl.models import layers
+
+KEY = jax.random.key(0)
+SET = random_dataset(120)
+
+
+class NormNet(nn.Module):
+    """Convolution, BatchNorm, dense: no dropout, whose draws depend on the number of devices."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = layers.Conv(4, (3, 3), use_bias=False, name="conv")(x)
+        x = nn.relu(layers.BatchNorm(name="norm")(x, train=train))
+        return nn.Dense(3)(x.reshape(len(x), -1))
+
+
+MODEL = NormNet()
+CHAINS = {
+    "momentum, averages": optax.chain(optim.momentum(0.05), optim.swa(4, period=3), optim.ema(0.9)),
+    "adam, snapshots": optax.chain(optim.adam(0.01), optim.snapshots(6, 3)),
+    "plateau of the loss": optax.chain(optim.momentum(0.05), optim.reduce_on_plateau(0.5, patience=1, every=3)),
+    "plateau of the evaluation": optax.chain(optim.adam(0.01), optim.reduce_on_plateau(0.5, patience=0, every=None)),
+    "clipped, decayed": optax.chain(optax.clip_by_global_norm(0.1), optim.momentum(0.05, weight_decay=1e-2)),
+    "look-ahead": optax.chain(optax.scale_by_learning_rate(0.05), optim.scale_by_nesterov_lookahead(0.9)),
+}
+SCALES = [(parallel, count) for parallel in ("pmap", "sharded") for count in (1, 2, 8)] + [("zero", 2), ("zero", 8)]
+
+
+def options(parallel, count):
+    if parallel == "zero":
+        return {"parallel": "sharded", "shard_state": True, "devices": jax.devices()[:count]}
+    return {"parallel": parallel, "devices": jax.devices()[:count]}
+
+
+def fresh(model=MODEL, tx=CHAINS["momentum, averages"]):
+    return train.init_state(model, tx, KEY, SET.image_shape)
+
+
+def fit(tx, model=MODEL, steps=20, dataset=SET, **kwargs):
+    state = train.init_state(model, tx, KEY, dataset.image_shape)
+    kwargs = {"batch_size": 16, "eval_set": SET, "eval_every": 4} | kwargs
+    return train.fit(state, model, tx, dataset, steps=steps, progress=False, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """Each chain's run on one device."""
+    found = {}
+
+    def run(name):
+        if name not in found:
+            found[name] = fit(CHAINS[name], devices=jax.devices()[:1], parallel="single")
+        return found[name]
+
+    return run
+
+
+def test_there_are_eight_devices():
+    assert jax.device_count() == 8
+
+
+@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("scale", SCALES, ids=str)
+def test_same_parameters_on_any_number_of_devices(name, scale, alone):
+    """20 steps of 7.5 an epoch, with evaluations; relative to each array's greatest number."""
+    expected, expected_history = alone(name)
+    state, history = fit(CHAINS[name], scan=False, **options(*scale))
+    assert_close(numbers(state), numbers(expected))
+    chex.assert_trees_all_close(without_times(history), without_times(expected_history), rtol=1e-4, atol=1e-6)
+
+
+def assert_close(found, expected, rtol=1e-5):
+    def close(path, a, b):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.max(np.abs(b), initial=0), err_msg=str(path))
+
+    jax.tree_util.tree_map_with_path(close, found, expected)
+
+
+@pytest.mark.parametrize("scale", [("pmap", 8), ("sharded", 8), ("zero", 8)], ids=str)
+def test_scanned_epochs(scale, alone):
+    expected, _ = alone("adam, snapshots")
+    state, _ = fit(CHAINS["adam, snapshots"], scan=True, **options(*scale))
+    assert_close(numbers(state), numbers(expected))
+
+
+@pytest.mark.parametrize("scan", [True, False])
+@pytest.mark.parametrize("parallel", ["pmap", "sharded"])
+def test_long_runs_do_not_hang(parallel, scan):
+    """Several CPU devices deadlock below jax 0.12 if more than about 32 steps are under way (../shared/FACTS.md)."""
+    state, _ = fit(CHAINS["momentum, averages"], steps=300, scan=scan, eval_set=None, **options(parallel, 8))
+    assert int(state.step) == 300
+
+
+@pytest.mark.parametrize("parallel", ["pmap", "sharded"])
+def test_gradients_are_means_not_sums(parallel):
+    """The trap of shard_map: with its defaults a replicated parameter's gradient arrives summed over the devices.
+
+    One plain step, against NumPy.
+    """
+    images = np.random.default_rng(0).normal(size=(16, 2, 2, 1)).astype(np.float32)
+    labels = np.arange(16, dtype=np.int32) % 3
+
+    class Linear(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train):
+            return nn.Dense(3)(x.reshape(len(x), -1))
+
+    tx = optim.sgd(1.0)
+    state = train.init_state(Linear(), tx, KEY, (2, 2, 1))
+    before = jax.device_get(state.params["Dense_0"])
+    x = images.reshape(16, 4).astype(np.float64)
+    logits = x @ before["kernel"] + before["bias"]
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    gradient = x.T @ (p - np.eye(3)[labels]) / 16
+    step = train.make_step(Linear(), tx, **options(parallel, 8))
+    state, _ = step(state, (images, labels))
+    np.testing.assert_allclose(before["kernel"] - np.asarray(state.params["Dense_0"]["kernel"]), gradient, atol=1e-6)
+
+
+@pytest.mark.parametrize("examples", [16, 13, 3])
+@pytest.mark.parametrize("scale", SCALES, ids=str)
+def test_uneven_batches(examples, scale):
+    """A last batch of any size gives the update of that batch."""
+    tx = CHAINS["adam, snapshots"]
+    batch = SET.images[:examples], SET.labels[:examples]
+    found = []
+    for arguments in (options(*scale), {"parallel": "single"}):
+        step = train.make_step(MODEL, tx, preprocess=SET.standardize, **arguments)
+        state = fresh(MODEL, tx)
+        for _ in range(2):
+            state, metrics = step(state, batch)
+        found.append((numbers(state), jax.device_get(metrics)))
+    assert_close(*found)
+
+
+@pytest.mark.parametrize("parallel", ["pmap", "sharded"])
+def test_batch_norm_per_device(parallel):
+    """Against each device's part by itself: means of losses, gradients and running statistics."""
+    tx = optim.sgd(0.1)
+    step = train.make_step(MODEL, tx, preprocess=SET.standardize, batch_norm="per_device", **options(parallel, 2))
+    solo = train.make_step(MODEL, tx, preprocess=SET.standardize, parallel="single")
+    reached, metrics = step(fresh(MODEL, tx), (SET.images[:16], SET.labels[:16]))
+    parts = [solo(fresh(MODEL, tx), (SET.images[rows], SET.labels[rows])) for rows in (slice(0, 8), slice(8, 16))]
+    expected = jax.tree.map(lambda a, b: (a + b) / 2, *[(numbers(s)[:2], jax.device_get(m[:2])) for s, m in parts])
+    assert_close((numbers(reached)[:2], jax.device_get(metrics[:2])), expected)
+    together = solo(fresh(MODEL, tx), (SET.images[:16], SET.labels[:16]))[1]
+    assert abs(float(together.loss) - float(metrics.loss)) > 1e-4  # the two are not the same thing
+
+
+@pytest.mark.parametrize("scale", [("pmap", 2), ("sharded", 8), ("single", 1)], ids=str)
+def test_accumulated_gradients(scale):
+    """Without BatchNorm the same as at once; with it, the same on any number of devices."""
+    tx = optim.momentum(0.05)
+    dense = models.mlp(3, widths=(8,))
+    whole, _ = fit(tx, dense, parallel="single", devices=jax.devices()[:1])
+    parts, _ = fit(tx, dense, accumulate=2, **options(*scale))
+    assert_close(numbers(parts), numbers(whole))
+    expected, _ = fit(tx, accumulate=2, parallel="single", devices=jax.devices()[:1])
+    found, _ = fit(tx, accumulate=2, **options(*scale))
+    assert_close(numbers(found), numbers(expected))
+
+
+@pytest.mark.parametrize("scale", [("pmap", 8), ("sharded", 2)], ids=str)
+def test_augmentation_does_not_depend_on_the_devices(scale):
+    tx = optim.momentum(0.05)
+    augment = data.Compose((data.RandomCrop(1), data.RandomFlip()))
+    expected, _ = fit(tx, augment=augment, parallel="single", devices=jax.devices()[:1])
+    found, _ = fit(tx, augment=augment, **options(*scale))
+    assert_close(numbers(found), numbers(expected))
+    plain, _ = fit(tx, **options(*scale))
+    assert not np.allclose(plain.params["conv"]["kernel"], found.params["conv"]["kernel"])
+
+
+def test_zero_spreads_the_state():
+    """Each device holds a part: about an eighth of what is large."""
+    tx = optim.adam(0.01)
+    model = models.mlp(3, widths=(256, 256))
+    state = train.init_state(model, tx, KEY, SET.image_shape)
+    state, _ = train.fit(state, model, tx, SET, steps=3, batch_size=16, progress=False, **options("zero", 8))
+    total = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.opt_state)))
+    held = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves((state.params, state.opt_state)))
+    assert held < 0.2 * total
+
+
+def test_dropout_draws_on_each_device():
+    """Equal images on two devices are dropped differently: the mean of their losses is not that of either draw."""
+    tx = optim.sgd(0.0)
+    losses = {}
+    for scale in (("pmap", 2), ("sharded", 2), ("single", 1)):
+        arguments = {"batch_norm": "per_device", **options(*scale)}
+        step = train.make_step(NoisyNormNet(), tx, preprocess=SET.standardize, **arguments)
+        state = train.init_state(NoisyNormNet(), tx, KEY, SET.image_shape)
+        rows = [*range(8), *range(8)] if scale[1] == 2 else range(8)
+        _, metrics = step(state, (SET.images[list(rows)], SET.labels[list(rows)]))
+        losses[scale[0]] = float(metrics.loss)
+    assert losses["pmap"] == pytest.approx(losses["sharded"], rel=1e-5)
+    assert abs(losses["pmap"] - losses["single"]) > 1e-3
+
+
+def test_auto_is_sharded_over_all_and_evaluation_counts_every_example():
+    state, history = fit(CHAINS["momentum, averages"], eval_set=SET[:37])
+    logits = MODEL.apply(jax.device_get(state.variables), SET.standardize(jnp.asarray(SET.images[:37])), train=False)
+    assert history.eval_error[-1] == pytest.approx(float(np.mean(np.argmax(logits, -1) != SET.labels[:37])), abs=1e-9)
+    assert train.evaluate(state, MODEL, SET[:37]).error == history.eval_error[-1]
+    spread = jax.device_put(state, jax.sharding.NamedSharding(jax.make_mesh((8,), ("other",)), jax.P()))
+    step = train.make_step(MODEL, CHAINS["momentum, averages"], preprocess=SET.standardize)
+    reached, _ = step(spread, (SET.images[:16], SET.labels[:16]))
+    assert len(reached.step.devices()) == 8
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="batch_size=12 cannot be spread evenly over 8 devices; pass a multiple of 8"):
+        fit(CHAINS["momentum, averages"], batch_size=12)
+    with pytest.raises(ValueError, match=r'parallel="single" takes one device, got 8'):
+        train.make_step(MODEL, optim.sgd(0.1), parallel="single", devices=jax.devices())
+
+
+def test_continues_on_another_number_of_devices(tmp_path):
+    """Ten steps on eight devices, ten more on two."""
+    tx = CHAINS["adam, snapshots"]
+    expected, expected_history = fit(tx, parallel="single", devices=jax.devices()[:1])
+    fit(tx, steps=10, checkpoint_dir=tmp_path, **options("zero", 8))
+    state, history = fit(tx, checkpoint_dir=tmp_path, **options("pmap", 2))
+    assert_close(numbers(state), numbers(expected))
+    chex.assert_trees_all_close(history.loss, expected_history.loss, rtol=1e-4)
+    restored, _ = train.restore(tmp_path, train.init_state(MODEL, tx, KEY, SET.image_shape))
+    chex.assert_trees_all_equal(numbers(restored), numbers(state))
