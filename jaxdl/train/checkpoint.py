@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import importlib.metadata
+import json
 import os
 import re
 import tempfile
@@ -155,8 +156,9 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self._checkpointer.close()
+    def __exit__(self, failure: Any, *_: Any) -> None:
+        with contextlib.suppress(Exception) if failure else contextlib.nullcontext():  # what failed is known already
+            self._checkpointer.close()
 
     @property
     def steps(self) -> list[int]:
@@ -164,7 +166,7 @@ class Checkpoints:
         return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
 
     def save(
-        self, state: TrainState, history: History, settings: Mapping[str, Any], *, error: float | None = None
+        self, state: TrainState, history: History, about: Mapping[str, Any], *, error: float | None = None
     ) -> None:
         """Begins to write; waits for the one before. `error` decides which is best.
 
@@ -176,13 +178,20 @@ class Checkpoints:
         if next(iter(state.step.devices())).platform == "cpu":
             arrays = jax.tree.map(jnp.copy, arrays)  # orbax writes the very buffers, which the next step reuses
         content = {"state": arrays, "history": _history_arrays(history)}
+        metadata = {
+            "format": _FORMAT,
+            "arrays": _described(arrays),
+            "sums": _sums(arrays),
+            "history_sums": _history_sums(history),
+            **about,
+        }
         with self._reported(state, history):
             self._pending = self._checkpointer.save_checkpointables_async(
                 int(state.step),
                 content,
                 overwrite=True,  # a damaged one
                 metrics=None if error is None else {"error": float(error)},
-                custom_metadata={"format": _FORMAT, "arrays": _described(arrays), **settings},
+                custom_metadata={**metadata, "digest": _digest(metadata)},
             )
 
     def wait(self, state: TrainState | None = None, history: History | None = None) -> None:
@@ -199,7 +208,7 @@ class Checkpoints:
         except Exception as error:
             reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
             raise CheckpointError(
-                f"fit: a checkpoint could not be written to {self.folder}: {reason}. Is the disk full, or the folder "
+                f"fit: a checkpoint could not be written to {self.folder}: {reason[:300]}. Is the disk full, or the folder "
                 f"read-only? Older checkpoints there are {self.steps or 'none'}. The state and the history are in this "
                 "exception's .state and .history",
                 state,
@@ -221,7 +230,7 @@ class Checkpoints:
             if metadata is not None:
                 self._compare(step, outline, metadata, about or {})
                 try:
-                    return self._load(step, outline)
+                    return self._load(step, outline, metadata)
                 except Exception as error:
                     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             else:
@@ -242,7 +251,8 @@ class Checkpoints:
             found = self._checkpointer.checkpointables_metadata(step).custom_metadata
         except Exception:
             return None
-        return dict(found) if found and "arrays" in found else None
+        kept = dict(found or {})
+        return kept if kept.pop("digest", None) == _digest(kept) else None
 
     def _compare(self, step: int, outline: Outline, metadata: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """Raises `ValueError` that says what differs between a checkpoint and the run that wants it."""
@@ -268,9 +278,14 @@ class Checkpoints:
                 stacklevel=5,
             )
 
-    def _load(self, step: int, outline: Outline) -> tuple[TrainState, History]:
+    def _load(self, step: int, outline: Outline, metadata: Mapping[str, Any]) -> tuple[TrainState, History]:
         found = self._checkpointer.load_checkpointables(step, {"state": outline.flat, "history": None})
-        return outline.fill(found["state"]), _history_from(found["history"])
+        history = _history_from(found["history"])
+        sums, wanted = _sums(found["state"]), metadata["sums"]
+        wrong = [name for name in wanted if sums[name] != wanted[name]]
+        wrong += ["history"] if _history_sums(history) != metadata["history_sums"] else []
+        require(not wrong, f"wrong numbers in {', '.join(wrong)}")
+        return outline.fill(found["state"]), history
 
 
 def describe_run(
@@ -311,6 +326,10 @@ def _check_writable(folder: Path) -> None:
         ) from error
 
 
+def _digest(metadata: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def _name(value: Any) -> str:
     """A setting as text that is the same in every process."""
     if callable(value) and hasattr(value, "__qualname__"):
@@ -347,6 +366,26 @@ def _flat(plain: TrainState) -> dict[str, Any]:
 
 def _described(flat: Mapping[str, Any]) -> dict[str, list]:
     return {name: [list(leaf.shape), leaf.dtype.name] for name, leaf in flat.items()}
+
+
+def _sums(flat: Mapping[str, jax.Array]) -> dict[str, int]:
+    """A check sum of each array: of its bits as 32-bit numbers. Orbax does not notice every changed bit."""
+    return {name: int(total) for name, total in jax.device_get(_sum_bits(dict(flat))).items()}
+
+
+@jax.jit
+def _sum_bits(flat: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    def total(leaf):
+        if jnp.issubdtype(leaf.dtype, jnp.bool_):
+            return jnp.sum(leaf, dtype=jnp.uint32)
+        unsigned = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)
+        return jnp.sum(jax.lax.bitcast_convert_type(leaf, unsigned), dtype=jnp.uint32)
+
+    return jax.tree.map(total, flat)
+
+
+def _history_sums(history: History) -> list[int]:
+    return [zlib.crc32(np.ascontiguousarray(value).tobytes()) for value in history]
 
 
 def _history_arrays(history: History) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxdl.arguments import require
 
 AXIS = "devices"
-"""The axis over which a batch is spread, for a model's own collectives: `flax.linen.BatchNorm(axis_name=train.AXIS)`."""
+"""The axis over which a batch is spread, for a model's own collectives: `nn.BatchNorm(axis_name=train.AXIS)`."""
 
 Parallel: TypeAlias = Literal["auto", "single", "pmap", "sharded"]
 
