@@ -7,6 +7,7 @@ from jaxdl.train.history import History
 from jaxdl.train.loop import fit
 from jaxdl.train.losses import cross_entropy, label_smoothing
 from jaxdl.train.preemption import PREEMPTED, PreemptedError
+from jaxdl.train.processes import ProcessLostError, join_processes
 from jaxdl.train.sharding import AXIS
 from jaxdl.train.state import TrainState, init_state
 from jaxdl.train.step import Metrics, make_step
@@ -21,11 +22,13 @@ __all__ = [
     "NonFiniteLossError",
     "OptimizerChangedWarning",
     "PreemptedError",
+    "ProcessLostError",
     "TrainState",
     "cross_entropy",
     "evaluate",
     "fit",
     "init_state",
+    "join_processes",
     "label_smoothing",
     "make_step",
     "restore",

@@ -25,6 +25,7 @@ from jaxdl.train.history import History
 from jaxdl.train.keeper import Keeper
 from jaxdl.train.losses import Loss, cross_entropy
 from jaxdl.train.preemption import PreemptedError, sigterm_noted
+from jaxdl.train.processes import lost_processes_named
 from jaxdl.train.sharding import Layout, Parallel, make_layout
 from jaxdl.train.state import TrainState
 from jaxdl.train.step import BatchNormMode, Metrics, Preprocess, Rule, make_rule, train_step
@@ -120,6 +121,7 @@ def fit(
       NonFiniteLossError: the loss, a gradient, or the loss on `eval_set`, became NaN or infinite. Training stops within
         32 steps (an epoch when scanned); the error holds the history until then.
       CheckpointError: a checkpoint could not be written; the error holds state and history.
+      ProcessLostError: another process of this training died.
       PreemptedError: SIGTERM came (with `checkpoint_dir` only). It is a SystemExit.
 
     Example:
@@ -170,6 +172,7 @@ def fit(
     state, history = layout.place(jax.tree.map(jnp.copy, state)), History.empty()
     run = _Run(rule, layout, train_set, eval_set, scan, batch_size)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(lost_processes_named())
         keeper = None
         if checkpoint_dir is not None:
             checkpoints = stack.enter_context(Checkpoints(Path(checkpoint_dir), keep=keep_checkpoints))
@@ -180,7 +183,7 @@ def fit(
             keeper = Keeper(checkpoints, about, every=checkpoint_every or steps_per_epoch)
             state, history = keeper.resume(state, steps)
             if on_nonfinite == "roll_back":
-                keeper.save(state, history)
+                keeper.save(layout.place(state), history)
         step = int(state.step)
         stop_asked = stack.enter_context(sigterm_noted(keeper is not None))
         report = stack.enter_context(_progress_function(progress, step, steps))
@@ -203,7 +206,7 @@ def fit(
                     if step == next_evaluation:  # not where a part of the run happens to end: parts make the same run
                         state = state._replace(opt_state=layout.place(optim.observe(state.opt_state, error.error)))
                 if keeper and (step in (next_checkpoint, steps) or stop_asked(step)):
-                    keeper.save(state, history)
+                    keeper.save(layout.place(state), history)
             except NonFiniteLossError as error:
                 if on_nonfinite != "roll_back" or keeper is None:
                     raise

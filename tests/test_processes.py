@@ -1,0 +1,98 @@
+"""Several processes that train together."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxdl import train
+
+CHILD = Path(__file__).parent / "children" / "train_together.py"
+
+
+def start(processes, out, parallel, *steps):
+    """Starts the processes; they find each other at a free port."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{found.getsockname()[1]}"
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    return [
+        subprocess.Popen(
+            [sys.executable, str(CHILD), address, str(processes), str(number), str(out), parallel, *map(str, steps)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for number in range(processes)
+    ]
+
+
+def run(processes, out, parallel):
+    """What each process wrote to its file and to stderr."""
+    children = start(processes, out, parallel)
+    errors = [child.communicate(timeout=300)[1] for child in children]
+    for child, error in zip(children, errors, strict=True):
+        assert child.returncode == 0, error
+    files = []
+    for number in range(processes):
+        with np.load(f"{out}.{number}.npz") as file:
+            files.append([file[name] for name in file.files])
+    return files, errors
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """One process with all four devices."""
+    return run(1, tmp_path_factory.mktemp("alone") / "out", "sharded")[0][0]
+
+
+@pytest.mark.parametrize("parallel", ["sharded", pytest.param("pmap", marks=pytest.mark.slow)])
+def test_two_processes_are_one(parallel, alone, tmp_path):
+    """Two with two devices each: the same training, and only process 0 shows its progress and writes checkpoints."""
+    (first, second), errors = run(2, tmp_path / "out", parallel)
+    for a, b, expected in zip(first, second, alone, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, expected, rtol=1e-5, atol=1e-5 * np.max(np.abs(expected), initial=0))
+    assert "20/20" in errors[0]
+    assert "20/20" not in errors[1]
+    assert sorted(int(path.name) for path in (tmp_path / "out.checkpoints").iterdir()) == [10, 20]
+
+
+@pytest.mark.parametrize("victim", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_a_dead_process_ends_the_others(victim, tmp_path):
+    """Killed in the middle of a long training; the other ends by itself and says why."""
+    children = start(2, tmp_path / "out", "sharded", 10**6)
+    for child in children:
+        while not child.stdout.readline().startswith("training"):
+            assert child.poll() is None, child.stderr.read()
+    while not list((tmp_path).glob("out.checkpoints/*0")):
+        time.sleep(0.1)
+    children[victim].kill()
+    children[victim].communicate()
+    _, errors = children[1 - victim].communicate(timeout=60)  # 10 seconds are allowed for signs of life
+    assert children[1 - victim].returncode != 0
+    assert "ProcessLostError" in errors or "This most likely indicates that another task died" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("host:1", 2, None), "process is missing; pass all three, or none under SLURM, Kubernetes or Open MPI"),
+        ((None, 2, 0), "coordinator is missing"),
+        (("host:1", 2, 2), "process=2 must be below processes=2; count from 0"),
+        (("host:1", 0, 0), "processes must be an integer >= 1"),
+    ],
+)
+def test_bad_arguments(arguments, message, monkeypatch):
+    monkeypatch.delenv("JAX_COORDINATOR_ADDRESS", raising=False)
+    with pytest.raises(ValueError, match=message):
+        train.join_processes(*arguments)
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
+    with pytest.raises(ValueError, match=r"\$JAX_NUM_PROCESSES must be a number, got 'two'"):
+        train.join_processes()
