@@ -295,7 +295,10 @@ def test_a_full_disk_loses_nothing(tmp_path):
         ({"checkpoint_dir": "x", "checkpoint_every": 0}, "checkpoint_every must be an integer >= 1"),
         ({"checkpoint_dir": "x", "keep_checkpoints": 0}, "keep_checkpoints must be an integer >= 1"),
         ({"on_nonfinite": "roll_back"}, "needs checkpoints to return to; pass checkpoint_dir"),
-        ({"on_nonfinite": "ignore"}, "on_nonfinite must be one of 'stop', 'skip', 'roll_back', got on_nonfinite='ignore'"),
+        (
+            {"on_nonfinite": "ignore"},
+            "on_nonfinite must be one of 'stop', 'skip', 'roll_back', got on_nonfinite='ignore'",
+        ),
     ],
 )
 def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
@@ -303,8 +306,6 @@ def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=message):
         fit(fresh(), 3, **arguments)
     assert not os.listdir(tmp_path)
-
-
 
 
 class Spiky(train.label_smoothing):
@@ -360,14 +361,16 @@ def test_roll_back_returns_to_a_checkpoint_and_takes_another_way(scan, tmp_path)
     assert np.all(np.isfinite(history.loss))
     assert_same_run(fit(fresh(), 30, checkpoint_dir=tmp_path / "b", **arguments), (state, history))
     first = history.rolled_back[0]
-    plain, plain_history = fit(fresh(), int(first) - 1, loss=Spiky(0.0), scan=scan)
+    _, plain_history = fit(fresh(), int(first) - 1, loss=Spiky(0.0), scan=scan)
     np.testing.assert_allclose(history.loss[: first - 1], plain_history.loss, rtol=1e-5)
 
 
 def test_roll_back_gives_up_where_every_way_is_bad(tmp_path):
     tx = optim.sgd(lambda step: jnp.where(step == 4, 1e38, 0.01))
     model = models.mlp(3, widths=(8,))
-    with pytest.raises(train.NonFiniteLossError, match="a parameter is not finite at step|the loss is (nan|inf) at step 6"):
+    with pytest.raises(
+        train.NonFiniteLossError, match="a parameter is not finite at step|the loss is (nan|inf) at step 6"
+    ):
         fit(fresh(model, tx), 20, model, tx, on_nonfinite="roll_back", checkpoint_dir=tmp_path)
     state, _ = train.restore(tmp_path, fresh(model, tx))
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(state.params))

@@ -6,6 +6,7 @@ from jaxdl.train.evaluation import evaluate
 from jaxdl.train.history import History
 from jaxdl.train.loop import fit
 from jaxdl.train.losses import cross_entropy, label_smoothing
+from jaxdl.train.population import Population, population, set_hyperparams
 from jaxdl.train.preemption import PREEMPTED, PreemptedError
 from jaxdl.train.processes import ProcessLostError, join_processes
 from jaxdl.train.sharding import AXIS
@@ -21,6 +22,7 @@ __all__ = [
     "Metrics",
     "NonFiniteLossError",
     "OptimizerChangedWarning",
+    "Population",
     "PreemptedError",
     "ProcessLostError",
     "TrainState",
@@ -31,5 +33,7 @@ __all__ = [
     "join_processes",
     "label_smoothing",
     "make_step",
+    "population",
     "restore",
+    "set_hyperparams",
 ]

@@ -208,8 +208,8 @@ class Checkpoints:
         except Exception as error:
             reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
             raise CheckpointError(
-                f"fit: a checkpoint could not be written to {self.folder}: {reason[:300]}. Is the disk full, or the folder "
-                f"read-only? Older checkpoints there are {self.steps or 'none'}. The state and the history are in this "
+                f"fit: a checkpoint could not be written to {self.folder}: {reason[:300]}. Is the disk full, or the "
+                f"folder read-only? Older checkpoints there are {self.steps or 'none'}. The state and the history are in this "
                 "exception's .state and .history",
                 state,
                 history,

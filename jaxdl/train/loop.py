@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -26,7 +26,7 @@ from jaxdl.train.keeper import Keeper
 from jaxdl.train.losses import Loss, cross_entropy
 from jaxdl.train.preemption import PreemptedError, sigterm_noted
 from jaxdl.train.processes import lost_processes_named
-from jaxdl.train.sharding import Layout, Parallel, make_layout
+from jaxdl.train.sharding import Layout, Parallel, Spread, make_layout
 from jaxdl.train.state import TrainState
 from jaxdl.train.step import BatchNormMode, Metrics, Preprocess, Rule, make_rule, train_step
 
@@ -150,7 +150,7 @@ def fit(
     steps_per_epoch = train_set.steps_per_epoch(batch_size)
     eval_every = steps_per_epoch if eval_every is None else eval_every
     check_integer("fit", "eval_every", eval_every, at_least=1, remedy="leave it out for once an epoch")
-    _check_same_kind(train_set, eval_set)
+    check_same_kind(train_set, eval_set)
     _check_division(batch_size, len(layout.devices), accumulate)
     policies = ("stop", "skip", "roll_back")
     require(
@@ -186,11 +186,11 @@ def fit(
                 keeper.save(layout.place(state), history)
         step = int(state.step)
         stop_asked = stack.enter_context(sigterm_noted(keeper is not None))
-        report = stack.enter_context(_progress_function(progress, step, steps))
+        report = stack.enter_context(progress_function(progress, step, steps))
 
         def record(metrics: Metrics, seconds: float) -> None:
             nonlocal history, step
-            history = _recorded(history, metrics, seconds, step, skip=rule.skip_nonfinite)
+            history = recorded(history, metrics, seconds, step, skip=rule.skip_nonfinite)
             step += len(metrics.loss)
             report(step, float(metrics.loss[-1]))
 
@@ -294,27 +294,32 @@ def _compiled(rule: Rule, layout: Layout) -> tuple[Callable, Callable, Callable]
 
     One compilation serves whole epochs, whose length XLA then knows, and one all other counts of steps.
     """
-    spread, split = layout.spread(), (False, False, True)  # images, labels, order
-
-    def one(state, data):
-        images, labels, order = data
-        return train_step(state, order[state.step % len(order)], (images, labels), rule=rule, spread=spread)
-
-    def many(state, data, count):
-        def body(i, carry):
-            state, metrics = carry
-            state, newest = one(state, data)
-            return state, jax.tree.map(lambda all_steps, value: all_steps.at[i].set(value), metrics, newest)
-
-        length = len(data[2])
-        empty = jax.tree.map(lambda m: jnp.zeros(length, m.dtype), jax.eval_shape(one, state, data)[1])
-        return jax.lax.fori_loop(0, count, body, (state, empty))
-
+    one = functools.partial(step_in_order, rule=rule, spread=layout.spread())
+    split = (False, False, True)  # images, labels, order
     return (
         layout.compile(one, split=split),
-        layout.compile(lambda state, data_and_count: many(state, *data_and_count), split=(split, False)),
-        layout.compile(lambda state, data: many(state, data, len(data[2])), split=split),
+        layout.compile(lambda state, data_and_count: many_steps(one, state, *data_and_count), split=(split, False)),
+        layout.compile(lambda state, data: many_steps(one, state, data, len(data[2])), split=split),
     )
+
+
+def step_in_order(state: TrainState, data: Any, *, rule: Rule, spread: Spread) -> tuple[TrainState, Metrics]:
+    """A step on the batch that the order [steps, batch] gives for it; `data` is (images, labels, order)."""
+    images, labels, order = data
+    return train_step(state, order[state.step % len(order)], (images, labels), rule=rule, spread=spread)
+
+
+def many_steps(one: Callable, state: TrainState, data: Any, count: Any) -> tuple[TrainState, Metrics]:
+    """`count` calls of `one`; the metrics [steps in an epoch] of those that there were come first."""
+
+    def body(i, carry):
+        state, metrics = carry
+        state, newest = one(state, data)
+        return state, jax.tree.map(lambda all_steps, value: all_steps.at[i].set(value), metrics, newest)
+
+    length = len(data[2])
+    empty = jax.tree.map(lambda m: jnp.zeros(length, m.dtype), jax.eval_shape(one, state, data)[1])
+    return jax.lax.fori_loop(0, count, body, (state, empty))
 
 
 def _scan_is_faster(state: TrainState) -> bool:
@@ -322,7 +327,7 @@ def _scan_is_faster(state: TrainState) -> bool:
     return jax.default_backend() != "cpu" or all(leaf.ndim < 4 for leaf in jax.tree.leaves(state.params))
 
 
-def _recorded(history: History, metrics: Metrics, seconds: float, after: int, *, skip: bool) -> History:
+def recorded(history: History, metrics: Metrics, seconds: float, after: int, *, skip: bool) -> History:
     """The history with a block of steps added, or an error that holds it until the first step that is not finite."""
     loss, error, finite = (np.asarray(values) for values in metrics)
     bad = np.flatnonzero(~finite)
@@ -342,12 +347,14 @@ def _recorded(history: History, metrics: Metrics, seconds: float, after: int, *,
     return history
 
 
-def _check_same_kind(train_set: Dataset, eval_set: Dataset | None) -> None:
+def check_same_kind(train_set: Dataset, eval_set: Dataset | None, *, function: str = "fit") -> None:
+    """Raises `ValueError` if the images or classes are not of one kind."""
     if eval_set is not None:
         train_kind, eval_kind = ((s.image_shape, s.num_classes) for s in (train_set, eval_set))
         require(
             train_kind == eval_kind,
-            f"fit: train_set and eval_set differ: {train_set!r} and {eval_set!r}; pass two splits of one data set",
+            f"{function}: train_set and eval_set differ: {train_set!r} and {eval_set!r}; "
+            "pass two splits of one data set",
         )
 
 
@@ -365,7 +372,7 @@ def _check_division(batch_size: int, devices: int, accumulate: int) -> None:
 
 
 @contextlib.contextmanager
-def _progress_function(progress: bool | Progress, step: int, steps: int) -> Iterator[Progress]:
+def progress_function(progress: bool | Progress, step: int, steps: int) -> Iterator[Progress]:
     """A function to tell of progress, drawing a bar if `progress` is True."""
     if jax.process_index() != 0:
         yield lambda step, loss: None

@@ -71,8 +71,9 @@ def lost_processes_named() -> Iterator[None]:
             raise
         first = (str(error).splitlines() or [""])[0][:300]
         raise ProcessLostError(
-            f"process {jax.process_index()} of {jax.process_count()} cannot reach another one, which has probably died; "
-            f"look at the others' output, and start all of them again (with checkpoint_dir they go on). JAX says: {first}"
+            f"process {jax.process_index()} of {jax.process_count()} cannot reach another one, which has probably "
+            "died; look at the others' output, and start all of them again (with checkpoint_dir they go on). "
+            f"JAX says: {first}"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""A run that tests kill: python train_with_checkpoints.py FOLDER OUT STEPS. Writes OUT.npz once it has come to its end."""
+"""A run that tests kill: python train_with_checkpoints.py FOLDER OUT STEPS. Writes OUT.npz at its end."""
 
 import sys
 

@@ -237,3 +237,18 @@ def test_continues_on_another_number_of_devices(tmp_path):
     chex.assert_trees_all_close(history.loss, expected_history.loss, rtol=1e-4)
     restored, _ = train.restore(tmp_path, train.init_state(MODEL, tx, KEY, SET.image_shape))
     chex.assert_trees_all_equal(numbers(restored), numbers(state))
+
+
+@pytest.mark.parametrize("via", ["vmap", "map"])
+@pytest.mark.parametrize("members", [8, 6])
+def test_a_population_over_devices(members, via):
+    """Members spread over eight devices, or six; each as it would be alone."""
+    tx = optax.chain(optim.momentum(0.05), optim.ema(0.9))
+    keys = jax.random.split(KEY, members)
+    arguments = {"batch_size": 16, "eval_set": SET, "eval_every": 4, "progress": False}
+    found = train.population(MODEL, tx, SET, keys=keys, steps=10, via=via, **arguments)
+    assert len(found.state.step.devices()) == members
+    for number in range(members):
+        state = train.init_state(MODEL, tx, keys[number], SET.image_shape)
+        expected, _ = train.fit(state, MODEL, tx, SET, steps=10, parallel="single", **arguments)
+        assert_close(numbers(jax.tree.map(lambda leaf, m=number: leaf[m], found.state)), numbers(expected))
