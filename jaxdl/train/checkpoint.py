@@ -146,7 +146,8 @@ class Checkpoints:
                 get_metric_fn=lambda metrics: -metrics["error"], n=1, keep_checkpoints_without_metrics=False
             )
             preservation = policies.AnyPreservationPolicy([policies.LatestN(keep), best])
-        self._checkpointer = ocp.training.Checkpointer(
+        make: Any = ocp.training.Checkpointer  # its types want more than its documentation does
+        self._checkpointer = make(
             folder.absolute(),
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=preservation,
@@ -209,8 +210,8 @@ class Checkpoints:
             reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
             raise CheckpointError(
                 f"fit: a checkpoint could not be written to {self.folder}: {reason[:300]}. Is the disk full, or the "
-                f"folder read-only? Older checkpoints there are {self.steps or 'none'}. The state and the history are in this "
-                "exception's .state and .history",
+                f"folder read-only? Older checkpoints there are {self.steps or 'none'}. The state and the history are "
+                "in this exception's .state and .history",
                 state,
                 history,
             ) from error
@@ -295,7 +296,7 @@ def describe_run(
     return {
         "settings": {
             "model": " ".join(repr(model).split()),
-            "data": f"{train_set!r}, CRC-32 {zlib.crc32(train_set.images) ^ zlib.crc32(train_set.labels):08x}",
+            "data": f"{train_set!r}, CRC-32 {_crc(train_set.images) ^ _crc(train_set.labels):08x}",
             "key": jax.random.key_data(state.key).tolist(),
             **{name: _name(value) for name, value in settings.items()},
         },
@@ -385,7 +386,11 @@ def _sum_bits(flat: dict[str, jax.Array]) -> dict[str, jax.Array]:
 
 
 def _history_sums(history: History) -> list[int]:
-    return [zlib.crc32(np.ascontiguousarray(value).tobytes()) for value in history]
+    return [_crc(np.asarray(value)) for value in history]
+
+
+def _crc(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def _history_arrays(history: History) -> dict[str, np.ndarray]:

@@ -26,7 +26,7 @@ from jaxdl.train.keeper import Keeper
 from jaxdl.train.losses import Loss, cross_entropy
 from jaxdl.train.preemption import PreemptedError, sigterm_noted
 from jaxdl.train.processes import lost_processes_named
-from jaxdl.train.sharding import Layout, Parallel, Spread, make_layout
+from jaxdl.train.sharding import Device, Layout, Parallel, Spread, make_layout
 from jaxdl.train.state import TrainState
 from jaxdl.train.step import BatchNormMode, Metrics, Preprocess, Rule, make_rule, train_step
 
@@ -55,7 +55,7 @@ def fit(
     loss: Loss = cross_entropy,
     preprocess: Preprocess | None = None,
     augment: Augment | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Device] | None = None,
     parallel: Parallel = "auto",
     shard_state: bool = False,
     batch_norm: BatchNormMode = "synchronized",
@@ -167,7 +167,7 @@ def fit(
         step <= steps, f"fit: the state has {step} updates behind it, more than steps={steps}; pass steps >= {step}"
     )
     if compilation_cache is not None:
-        jax.config.update("jax_compilation_cache_dir", str(compilation_cache))
+        _keep_programs(compilation_cache)
 
     state, history = layout.place(jax.tree.map(jnp.copy, state)), History.empty()
     run = _Run(rule, layout, train_set, eval_set, scan, batch_size)
@@ -224,7 +224,7 @@ def fit(
 class _Run:
     """What a call of `fit` has ready: compiled functions, and the data where they want them."""
 
-    def __init__(self, rule: Rule, layout: Layout, train_set: Dataset, eval_set: Dataset | None, scan, batch_size: int):
+    def __init__(self, rule: Rule, layout: Layout, train_set: Dataset, eval_set: Any, scan, batch_size: int):
         self._rule, self._layout, self._eval_set, self._scan = rule, layout, eval_set, scan
         self._one, self._many, self._all = _compiled(rule, layout)
         self._data = layout.place((train_set.images, train_set.labels))
@@ -356,6 +356,15 @@ def check_same_kind(train_set: Dataset, eval_set: Dataset | None, *, function: s
             f"{function}: train_set and eval_set differ: {train_set!r} and {eval_set!r}; "
             "pass two splits of one data set",
         )
+
+
+def _keep_programs(folder: str | os.PathLike) -> None:
+    """Switches JAX's persistent compilation cache on, also where programs have been compiled already."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    if jax.config.jax_compilation_cache_dir != str(folder):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        compilation_cache.reset_cache()
 
 
 def _check_division(batch_size: int, devices: int, accumulate: int) -> None:

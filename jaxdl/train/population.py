@@ -19,7 +19,7 @@ from jaxdl.train.errors import NonFiniteLossError
 from jaxdl.train.history import History
 from jaxdl.train.loop import Progress, check_same_kind, fit, many_steps, progress_function, recorded, step_in_order
 from jaxdl.train.losses import Loss, cross_entropy
-from jaxdl.train.sharding import Spread
+from jaxdl.train.sharding import Device, Spread
 from jaxdl.train.state import TrainState, init_state
 from jaxdl.train.step import Metrics, Preprocess, Rule, make_rule, model_inputs
 
@@ -53,7 +53,7 @@ def population(
     augment: Augment | None = None,
     stop: Callable[[History], bool] | None = None,
     via: Via = "auto",
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Device] | None = None,
     progress: bool | Progress = True,
 ) -> Population:
     """Trains one model from each key, all at once.
@@ -175,8 +175,8 @@ def set_hyperparams(state: TrainState, **values: Any) -> TrainState:
     missing = sorted(set(values) - found)
     require(
         not missing,
-        f"set_hyperparams: {', '.join(missing)} is not among the injected ones, {sorted(found) or 'none'}; make tx with "
-        "optax.inject_hyperparams(optim.momentum)(learning_rate=0.1) for example",
+        f"set_hyperparams: {', '.join(missing)} is not among the injected ones, {sorted(found) or 'none'}; make tx "
+        "with optax.inject_hyperparams(optim.momentum)(learning_rate=0.1) for example",
     )
     return state._replace(opt_state=opt_state)
 
@@ -185,7 +185,7 @@ def _injected(node: Any) -> bool:
     return hasattr(node, "hyperparams")
 
 
-def _fastest(state: TrainState, devices: int) -> str:
+def _fastest(state: TrainState, devices: int) -> Via:
     """By measurement on the CPU (`benchmarks/population.py`)."""
     dense = all(leaf.ndim < 4 for leaf in jax.tree.leaves(state.params))
     if dense:
@@ -218,7 +218,9 @@ def _alone(state, model, tx, train_set, steps, stop, arguments) -> tuple[TrainSt
 
 
 def _joined(first: History, then: History) -> History:
-    joined = [np.concatenate([a, b]) if isinstance(a, np.ndarray) else a + b for a, b in zip(first, then, strict=True)]
+    joined: list[Any] = [
+        np.concatenate([a, b]) if isinstance(a, np.ndarray) else a + b for a, b in zip(first, then, strict=True)
+    ]
     history = History(*joined)
     later = first.seconds + then.eval_seconds
     return history._replace(eval_seconds=np.concatenate([first.eval_seconds, later]))
@@ -240,7 +242,7 @@ def _nan_where(diverged: np.ndarray, state: TrainState) -> TrainState:
 class _Together:
     """All members in one program."""
 
-    def __init__(self, rule: Rule, train_set, eval_set, batch_size: int, via: str, devices: tuple[jax.Device, ...]):
+    def __init__(self, rule: Rule, train_set, eval_set, batch_size: int, via: str, devices: tuple[Device, ...]):
         self._mesh = Mesh(np.array(devices), (_MEMBERS,), axis_types=(AxisType.Auto,))
         whole = NamedSharding(self._mesh, PartitionSpec())
         self._data = jax.device_put((train_set.images, train_set.labels), whole)
@@ -253,7 +255,8 @@ class _Together:
         """From the stacked states at step 0 to their ends."""
         members = len(state.step)
         state = jax.device_put(state, NamedSharding(self._mesh, PartitionSpec(_MEMBERS)))
-        histories, diverged = [History.empty()] * members, [None] * members
+        histories = [History.empty()] * members
+        diverged: list[str | None] = [None] * members
         active, step, epoch, orders = np.ones(members, bool), 0, -1, None
         while step < steps and active.any():
             if epoch != step // self._steps_per_epoch:
@@ -340,8 +343,8 @@ def _compiled_members(rule: Rule, via: str, mesh: Mesh) -> tuple[Callable, Calla
     def count(variables, data, start, batch_size):
         def losses_and_errors(variables):
             rows = start + jnp.arange(batch_size)
-            batch = take_batch(*data, rows)
-            logits = rule.model.apply(variables, model_inputs(batch.images, rule.preprocess), train=False)
+            batch = take_batch(data[0], data[1], rows)
+            logits: Any = rule.model.apply(variables, model_inputs(batch.images, rule.preprocess), train=False)
             real = rows < len(data[1])
             wrong = jnp.argmax(logits, -1) != batch.labels
             return jnp.sum(rule.loss(logits, batch.labels), where=real), jnp.sum(wrong, where=real)

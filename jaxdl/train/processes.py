@@ -47,11 +47,9 @@ def join_processes(
         f"join_processes: {', '.join(missing)} is missing; pass all three, or none under SLURM, Kubernetes or Open MPI",
     )
     if not missing:
-        check_integer("join_processes", "processes", processes, at_least=1)
-        check_integer("join_processes", "process", process, at_least=0)
-        require(
-            process < processes, f"join_processes: process={process} must be below processes={processes}; count from 0"
-        )
+        count = check_integer("join_processes", "processes", processes, at_least=1)
+        number = check_integer("join_processes", "process", process, at_least=0)
+        require(number < count, f"join_processes: process={process} must be below processes={processes}; count from 0")
     jax.distributed.initialize(
         coordinator,
         processes,

@@ -16,6 +16,9 @@ from jaxdl.arguments import require
 AXIS = "devices"
 """The axis over which a batch is spread, for a model's own collectives: `nn.BatchNorm(axis_name=train.AXIS)`."""
 
+Device: TypeAlias = Any
+"""A `jax.Device`, which is no class to type checkers."""
+
 Parallel: TypeAlias = Literal["auto", "single", "pmap", "sharded"]
 
 _PARALLEL = ("auto", "single", "pmap", "sharded")
@@ -69,7 +72,7 @@ class Layout:
     """
 
     parallel: str
-    devices: tuple[jax.Device, ...]
+    devices: tuple[Device, ...]
     shard_state: bool = False
 
     @functools.cached_property
@@ -125,7 +128,7 @@ class Layout:
         return _put(parts, NamedSharding(self.mesh, PartitionSpec(AXIS)))
 
     @property
-    def _pmap_devices(self) -> list[jax.Device] | None:
+    def _pmap_devices(self) -> list[Device] | None:
         return None if jax.process_count() > 1 else list(self.devices)
 
     def shardings(self, state: Any) -> Any:
@@ -154,9 +157,7 @@ class Layout:
         return jax.tree.map(_first_copy, state)
 
 
-def make_layout(
-    function: str, devices: Sequence[jax.Device] | None, parallel: str, shard_state: bool = False
-) -> Layout:
+def make_layout(function: str, devices: Sequence[Device] | None, parallel: str, shard_state: bool = False) -> Layout:
     """Checks what a user asked for, and picks what was left open."""
     require(
         parallel in _PARALLEL,
@@ -187,8 +188,8 @@ def make_layout(
 def layout_of(tree: Any) -> Layout:
     """The layout of arrays that lie somewhere already."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
-    mesh = leaves[0].sharding.mesh if leaves and isinstance(leaves[0].sharding, NamedSharding) else None
-    if mesh is not None and mesh.axis_names == (AXIS,) and mesh.size > 1:
+    mesh = getattr(leaves[0].sharding, "mesh", None) if leaves else None
+    if isinstance(mesh, Mesh) and mesh.axis_names == (AXIS,) and mesh.size > 1:
         return Layout("sharded", tuple(mesh.devices.flat))
     device = next(iter(leaves[0].devices())) if leaves else jax.local_devices()[0]
     return Layout("single", (device,))
@@ -196,11 +197,11 @@ def layout_of(tree: Any) -> Layout:
 
 def _put(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
     """An array where `sharding` says; every process passes the same."""
-    if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+    if isinstance(leaf, jax.Array) and leaf.sharding == sharding and leaf.committed:
         return leaf
     if sharding.is_fully_addressable:
         return jax.device_put(leaf, sharding)
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
         return jax.jit(lambda x: x, out_shardings=sharding)(leaf)
@@ -209,6 +210,6 @@ def _put(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
 
 
 def _first_copy(leaf: jax.Array) -> jax.Array:
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_first_copy(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
     return leaf.addressable_data(0)

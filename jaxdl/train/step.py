@@ -17,7 +17,7 @@ from jaxdl.arguments import check_integer, require
 from jaxdl.data import Augment, take_batch
 from jaxdl.models.layers import synchronized_statistics
 from jaxdl.train.losses import Loss, cross_entropy
-from jaxdl.train.sharding import Layout, Parallel, Spread, make_layout
+from jaxdl.train.sharding import Device, Layout, Parallel, Spread, make_layout
 from jaxdl.train.state import TrainState, check_model_and_tx, init_optimizer
 from jaxdl.typing import Batch
 
@@ -57,7 +57,7 @@ def make_step(
     model: nn.Module,
     tx: optax.GradientTransformation,
     *,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Device] | None = None,
     parallel: Parallel = "auto",
     shard_state: bool = False,
     batch_norm: BatchNormMode = "synchronized",
@@ -280,7 +280,7 @@ def _measure(shared: Any, split: Any, *, rule: Rule, spread: Spread, frozen: Any
     Runs on each device with its part of the examples; `shared` is (params, batch_stats, loss scale, keys, data).
     """
     params, batch_stats, scale, (model_key, augment_key), data = shared
-    batch = Batch(*split) if data is None else take_batch(*data, split)
+    batch = Batch(*split) if data is None else take_batch(data[0], data[1], split)
     examples = len(batch.labels)
     images = batch.images
     if rule.augment is not None:
