@@ -7,11 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import jax
+import jax.numpy as jnp
 import tyro
 
 from jaxdl import data
 
 Settings = TypeVar("Settings")
+
+
+def seed_keys(seeds: int) -> jax.Array:
+    """The keys of the seeds 0, 1, ...: `jax.random.key(seed)` for each."""
+    return jax.vmap(jax.random.key)(jnp.arange(seeds))
 
 
 def run(

@@ -60,13 +60,11 @@ def main(settings: Settings) -> None:
             errors[name] = {}
             for rate in rates:
                 tx = optimizers.OPTIMIZERS[name](optax.cosine_decay_schedule(rate, settings.steps))
-                found = []
-                for seed in range(settings.seeds):
-                    ended = optimizers.train_once(name, tx, rate, seed, model, settings, kept, held, progress=False)
-                    found.append(np.inf if ended.diverged else 100 * ended.history.eval_error[-1])
-                    done += settings.steps
-                    update(done, f"{name} {rate:g}: {found[-1]:.2f} %")
+                runs = optimizers.train_all_seeds(name, tx, rate, model, settings, kept, held, progress=False)
+                found = [np.inf if run.diverged else 100 * run.history.eval_error[-1] for run in runs]
                 errors[name][rate] = float(np.mean(found))
+                done += settings.seeds * settings.steps
+                update(done, f"{name} {rate:g}: {errors[name][rate]:.2f} %")
     best = {name: min(row, key=row.__getitem__) for name, row in errors.items()}
     at_edge = [name for name, rate in best.items() if rate in (GRID[name][0], GRID[name][-1])]
     report.write_json(

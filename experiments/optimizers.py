@@ -16,11 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import optax
 
-from experiments.cli import run
+from experiments.cli import run, seed_keys
 from jaxdl import data, models, optim, report, train
 from jaxdl.arguments import check_integer, check_real, require
 from jaxdl.progress import progress_bar
@@ -111,24 +110,23 @@ class Run:
     history: train.History
 
 
-def train_once(name, tx, rate, seed, model, settings, train_set, test_set, progress) -> Run:
-    """Trains `model` from `seed` with the transformation `tx`."""
-    state = train.init_state(model, tx, jax.random.key(seed), train_set.image_shape)
-    try:
-        _, history = train.fit(
-            state,
-            model,
-            tx,
-            train_set,
-            steps=settings.steps,
-            batch_size=settings.batch_size,
-            eval_set=test_set,
-            eval_every=settings.eval_every,
-            progress=progress,
-        )
-    except train.NonFiniteLossError as error:
-        return Run(name, seed, rate, str(error), error.history)
-    return Run(name, seed, rate, None, history)
+def train_all_seeds(name, tx, rate, model, settings, train_set, test_set, progress) -> list[Run]:
+    """Trains `model` from every seed with the transformation `tx`, as one population."""
+    found = train.population(
+        model,
+        tx,
+        train_set,
+        keys=seed_keys(settings.seeds),
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        eval_set=test_set,
+        eval_every=settings.eval_every,
+        progress=progress,
+    )
+    return [
+        Run(name, seed, rate, diverged, history)
+        for seed, (history, diverged) in enumerate(zip(found.histories, found.diverged, strict=True))
+    ]
 
 
 def main(settings: Settings) -> None:
@@ -143,13 +141,12 @@ def main(settings: Settings) -> None:
             for name, rule in OPTIMIZERS.items():
                 rate = getattr(settings.rates, name)
                 tx = rule(optax.cosine_decay_schedule(rate, settings.steps))
-                for seed in range(settings.seeds):
-                    done = len(runs) * settings.steps
+                done = len(runs) * settings.steps
 
-                    def tell(step: int, loss: float, done: int = done, label: str = f"{name}, seed {seed}") -> None:
-                        update(done + step, f"{label}, loss {loss:.3f}")
+                def tell(step: int, loss: float, done: int = done, name: str = name) -> None:
+                    update(done + step, f"{name}, loss {loss:.3f}")
 
-                    runs.append(train_once(name, tx, rate, seed, model, settings, train_set, test_set, tell))
+                runs += train_all_seeds(name, tx, rate, model, settings, train_set, test_set, tell)
     finally:
         if runs:
             write_report(folder, settings, runs)

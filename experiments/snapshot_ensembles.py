@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import optax
 
-from experiments.cli import run
+from experiments.cli import run, seed_keys
 from jaxdl import data, ensemble, models, optim, report, train
 from jaxdl.arguments import check_integer, check_real, require
 from jaxdl.progress import progress_bar
@@ -102,37 +102,30 @@ def main(settings: Settings) -> None:
         with progress_bar("snapshot ensembles", len(KINDS) * settings.seeds * steps) as update:
             for kind in KINDS:
                 tx = chain(kind, settings)
-                for seed in range(settings.seeds):
-                    done = len(runs) * steps
+                done = len(runs) * steps
 
-                    def tell(step: int, loss: float, done: int = done, label: str = f"{kind}, seed {seed}") -> None:
-                        update(done + step, f"{label}, loss {loss:.3f}")
+                def tell(step: int, loss: float, done: int = done, kind: str = kind) -> None:
+                    update(done + step, f"{kind}, loss {loss:.3f}")
 
-                    state = train.init_state(model, tx, jax.random.key(seed), train_set.image_shape)
-                    state, history = train.fit(
-                        state,
-                        model,
-                        tx,
-                        train_set,
-                        steps=steps,
-                        batch_size=settings.batch_size,
-                        eval_set=test_set,
-                        eval_every=settings.period,
-                        progress=tell,
-                    )
+                found = train.population(
+                    model,
+                    tx,
+                    train_set,
+                    keys=seed_keys(settings.seeds),
+                    steps=steps,
+                    batch_size=settings.batch_size,
+                    eval_set=test_set,
+                    eval_every=settings.period,
+                    progress=tell,
+                )
+                for seed, history in enumerate(found.histories):
+                    state = jax.tree.map(lambda leaf, seed=seed: leaf[seed], found.state)
                     members = optim.snapshot_params(state.opt_state)
-                    probabilities = ensemble.probabilities(model, members, test_set)
-                    found = ensemble.disagreement(probabilities)
-                    pairs = found[np.triu_indices(len(found), 1)]
-                    runs.append(
-                        Run(
-                            kind,
-                            seed,
-                            ensemble.evaluate(model, members, test_set),
-                            float(pairs.mean()) if len(pairs) else 0.0,
-                            history,
-                        )
-                    )
+                    differ = ensemble.disagreement(ensemble.probabilities(model, members, test_set))
+                    pairs = differ[np.triu_indices(len(differ), 1)]
+                    disagreement = float(pairs.mean()) if len(pairs) else 0.0
+                    evaluation = ensemble.evaluate(model, members, test_set)
+                    runs.append(Run(kind, seed, evaluation, disagreement, history))
     finally:
         if runs:
             write_report(folder, settings, runs)

@@ -287,6 +287,21 @@ def test_programs_are_kept_in_a_folder(tmp_path):
         compilation_cache.reset_cache()
 
 
+def test_the_host_waits_once_in_sixteen_steps(monkeypatch):
+    """Metrics are fetched in blocks, and the newest block is still under way when the one before is fetched."""
+    fetched, real = [], jax.device_get
+
+    def device_get(tree):
+        fetched.append(len(tree) if isinstance(tree, list) else 1)
+        return real(tree)
+
+    monkeypatch.setattr(jax, "device_get", device_get)
+    model, tx, long_set = models.mlp(3, widths=(8,)), optim.sgd(0.1), random_dataset(4 * 100)
+    state = train.init_state(model, tx, KEY, long_set.image_shape)
+    train.fit(state, model, tx, long_set, steps=100, batch_size=4, scan=False, progress=False)
+    assert fetched == [16, 16, 16, 16, 16, 20]
+
+
 def test_synchronized_statistics_leave_other_axes_alone():
     """A module with an axis of its own keeps it."""
     x = np.random.default_rng(0).normal(size=(2, 8, 3)).astype(np.float32)

@@ -94,15 +94,15 @@ def test_divergence_is_reported_and_the_rest_goes_on(tmp_path, capsys):
 
 
 def test_interruption_keeps_the_results_so_far(tmp_path, monkeypatch):
-    real, calls = train.fit, []
+    real, calls = train.population, []
 
-    def fit(*args, **kwargs):
+    def population(*args, **kwargs):
         calls.append(None)
-        if len(calls) == 3:
+        if len(calls) == 2:
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(train, "fit", fit)
+    monkeypatch.setattr(train, "population", population)
     with pytest.raises(KeyboardInterrupt):
         run(optimizers, "--variant", "smoke", out=tmp_path)
     result = json.loads((only_folder(tmp_path, "optimizers") / "result.json").read_text())

@@ -362,7 +362,7 @@ def _keep_programs(folder: str | os.PathLike) -> None:
     """Switches JAX's persistent compilation cache on, also where programs have been compiled already."""
     from jax.experimental.compilation_cache import compilation_cache
 
-    if jax.config.jax_compilation_cache_dir != str(folder):
+    if getattr(jax.config, "jax_compilation_cache_dir", None) != str(folder):
         jax.config.update("jax_compilation_cache_dir", str(folder))
         compilation_cache.reset_cache()
 

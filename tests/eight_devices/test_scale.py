@@ -98,8 +98,12 @@ def test_scanned_epochs(scale, alone):
 @pytest.mark.parametrize("scan", [True, False])
 @pytest.mark.parametrize("parallel", ["pmap", "sharded"])
 def test_long_runs_do_not_hang(parallel, scan):
-    """Several CPU devices deadlock below jax 0.12 if more than about 32 steps are under way (../shared/FACTS.md)."""
-    state, _ = fit(CHAINS["momentum, averages"], steps=300, scan=scan, eval_set=None, **options(parallel, 8))
+    """Several CPU devices deadlock below jax 0.12 if more than about 32 steps are under way (../shared/FACTS.md).
+
+    An epoch of 300 steps, so that nothing else makes the host wait.
+    """
+    model, tx, long_set = models.mlp(3, widths=(8,)), CHAINS["momentum, averages"], random_dataset(16 * 300)
+    state, _ = fit(tx, model, steps=300, dataset=long_set, scan=scan, eval_set=None, **options(parallel, 8))
     assert int(state.step) == 300
 
 

@@ -1,0 +1,57 @@
+"""Populations: eight members trained together against eight solo runs.
+
+    python -m benchmarks.population
+
+The peer is what a user would write without `train.population`: a loop over the keys with one `fit` each. All share one
+compilation, and all are warmed up first. "auto" is what `population` picks; it must not be slower than the solo loop.
+"""
+
+import functools
+
+import jax
+import optax
+
+from benchmarks.timing import alternate, publish, summarise
+from jaxdl import data, models, optim, train
+
+PEER = "eight solo runs"
+MEMBERS = 8
+BATCH = 128
+ROUNDS = 5
+
+
+def main() -> None:
+    """Measures three networks."""
+    train_set, _ = data.load("fashion_mini")
+    tx = optax.inject_hyperparams(optim.momentum)(learning_rate=0.03)
+    keys = jax.random.split(jax.random.key(0), MEMBERS)
+    cases = {}
+    for case, model, steps in (
+        ("mlp 784-256-256-10", models.mlp(), 39),
+        ("convnet 16-32", models.convnet(), 10),
+        ("ResNet-20", models.resnet_cifar(20), 2),
+    ):
+        part = train_set[: max(steps * BATCH, BATCH)]
+
+        def solo(model=model, part=part, steps=steps):
+            ends = []
+            for key in keys:
+                state = train.init_state(model, tx, key, part.image_shape)
+                ends.append(train.fit(state, model, tx, part, steps=steps, batch_size=BATCH, progress=False)[0])
+            jax.block_until_ready(ends)
+
+        def together(via, model=model, part=part, steps=steps):
+            found = train.population(model, tx, part, keys=keys, steps=steps, batch_size=BATCH, via=via, progress=False)
+            jax.block_until_ready(found.state)
+
+        contestants = {PEER: solo}
+        contestants |= {
+            f"population, {via}": functools.partial(together, via) for via in ("auto", "vmap", "map", "loop")
+        }
+        rounds = ROUNDS if case != "ResNet-20" else 3
+        cases[f"{case}, {steps} steps"] = summarise(alternate(contestants, rounds), PEER)
+    publish("population", f"{MEMBERS} members, batch {BATCH}", PEER, cases)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Torch's side of benchmarks/step.py: a training step of the same CIFAR ResNet-20, eager and compiled.
+
+    python benchmarks/torch_step.py          # where torch is installed; it needs nothing of jaxdl
+
+Channels last, SGD with momentum and weight decay. Writes benchmarks/results/torch_step.json.
+"""
+
+import argparse
+import datetime
+import json
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+RESULT = Path(__file__).parent / "results" / "torch_step.json"
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions and shortcut A."""
+
+    def __init__(self, inputs, width, stride):
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv2, self.norm2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
+        self.stride, self.extra = stride, (width - inputs) // 2
+
+    def forward(self, x):
+        """Images to images."""
+        y = functional.relu(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        if self.stride == 2:
+            x = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.extra, self.extra))
+        return functional.relu(x + y)
+
+
+class ResNet20(nn.Module):
+    """The CIFAR ResNet-20."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
+        widths = [(16, 16, 1)] * 3 + [(16, 32, 2)] + [(32, 32, 1)] * 2 + [(32, 64, 2)] + [(64, 64, 1)] * 2
+        self.blocks = nn.Sequential(*(Block(*width) for width in widths))
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x):
+        """Images to logits."""
+        x = self.blocks(functional.relu(self.norm(self.conv(x))))
+        return self.head(x.mean((2, 3)))
+
+
+def seconds(size, device, bfloat16, compiled, steps, rounds):
+    """Median seconds of `steps` steps."""
+    torch.manual_seed(0)
+    model = ResNet20().to(device).to(memory_format=torch.channels_last)
+    images = torch.randn(size, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
+    labels = torch.randint(0, 10, (size,), device=device)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
+    forward = torch.compile(model) if compiled else model
+    times = []
+    for turn in range(rounds + 2):
+        start = time.perf_counter()
+        for _ in range(steps):
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+                loss = functional.cross_entropy(forward(images), labels)
+            loss.backward()
+            optimizer.step()
+        float(loss.detach())
+        if turn > 1:
+            times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def main():
+    """Measures; writes the file."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--batch", type=int, nargs="+", default=[128])
+    parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=2)
+    arguments = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = {}
+    for size in arguments.batch:
+        for bfloat16 in (False, True) if arguments.bfloat16 else (False,):
+            case = f"ResNet-20, batch {size}, {'bfloat16' if bfloat16 else 'float32'}"
+            found[case] = {}
+            for compiled in (False, True):
+                name = "torch, compiled" if compiled else "torch, eager"
+                try:
+                    found[case][name] = seconds(size, device, bfloat16, compiled, arguments.steps, arguments.rounds)
+                except Exception as error:
+                    print(f"{case}, {name}: {error}", file=sys.stderr)
+                else:
+                    print(f"{case}, {name}: {found[case][name]:.4f} s")
+    RESULT.write_text(
+        json.dumps(
+            {
+                "benchmark": "torch_step",
+                "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "command": " ".join(["python", *sys.argv]),
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+                "threads": torch.get_num_threads(),
+                "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+                "steps": arguments.steps,
+                "seconds": found,
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
