@@ -29,7 +29,7 @@ def main() -> None:
     for case, model, steps in (
         ("mlp 784-256-256-10", models.mlp(), 39),
         ("convnet 16-32", models.convnet(), 10),
-        ("ResNet-20", models.resnet_cifar(20), 2),
+        ("ResNet-20", models.resnet_cifar(20), 1),
     ):
         part = train_set[: max(steps * BATCH, BATCH)]
 
@@ -48,7 +48,7 @@ def main() -> None:
         contestants |= {
             f"population, {via}": functools.partial(together, via) for via in ("auto", "vmap", "map", "loop")
         }
-        rounds = ROUNDS if case != "ResNet-20" else 3
+        rounds = ROUNDS if case != "ResNet-20" else 2  # by vmap a minute each
         cases[f"{case}, {steps} steps"] = summarise(alternate(contestants, rounds), PEER)
     publish("population", f"{MEMBERS} members, batch {BATCH}", PEER, cases)
 
