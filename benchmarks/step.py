@@ -7,7 +7,7 @@
 The peer is what a careful user writes by hand: flax.linen layers, optax.sgd with momentum and L2, one jitted and
 donated step; the same network (269,722 parameters, shortcut A; a check at the start counts both) and batch. Torch's
 side runs in an environment of its own (benchmarks/torch_step.py); its seconds are added if it has left
-benchmarks/results/torch_step.json.
+benchmarks/results/step_torch.json.
 """
 
 import argparse
@@ -144,7 +144,7 @@ def main() -> None:
             for dtype in (None, jnp.bfloat16):
                 name = f"ResNet-50 at 224, batch {size}, {'bfloat16' if dtype else 'float32'}"
                 cases[name] = measure(models.resnet(50, dtype=dtype), None, random_batch(size, 224, 1000))
-    torch_file = RESULTS / "torch_step.json"
+    torch_file = RESULTS / "step_torch.json"
     if torch_file.exists():
         add_torch(cases, json.loads(torch_file.read_text()), arguments.steps)
     name = "step" if arguments.devices == 1 else f"step_{arguments.devices}_devices"

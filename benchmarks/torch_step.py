@@ -2,13 +2,14 @@
 
     python benchmarks/torch_step.py          # where torch is installed; it needs nothing of jaxdl
 
-Channels last, SGD with momentum and weight decay. Writes benchmarks/results/torch_step.json.
+Channels last, SGD with momentum and weight decay. Writes benchmarks/results/step_torch.json.
 """
 
 import argparse
 import datetime
 import json
 import platform
+import shlex
 import statistics
 import sys
 import time
@@ -18,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-RESULT = Path(__file__).parent / "results" / "torch_step.json"
+RESULT = Path(__file__).parent / "results" / "step_torch.json"
 
 
 class Block(nn.Module):
@@ -100,23 +101,16 @@ def main():
                     print(f"{case}, {name}: {error}", file=sys.stderr)
                 else:
                     print(f"{case}, {name}: {found[case][name]:.4f} s")
-    RESULT.write_text(
-        json.dumps(
-            {
-                "benchmark": "torch_step",
-                "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "command": " ".join(["python", *sys.argv]),
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-                "threads": torch.get_num_threads(),
-                "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-                "steps": arguments.steps,
-                "seconds": found,
-            },
-            indent=1,
-        )
-        + "\n"
-    )
+    environment = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["python", *sys.argv]),
+        "commit": None,
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "processor": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+    content = {"benchmark": "step_torch", "environment": environment, "steps": arguments.steps, "seconds": found}
+    RESULT.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

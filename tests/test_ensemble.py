@@ -245,3 +245,36 @@ def test_a_model_without_batch_statistics():
     model = models.mlp(3, widths=(4,))
     params = members_of(model, (6, 5, 2), 1)[0]["params"]
     assert ensemble.update_batch_stats(model, params, random_dataset()) == {}
+
+
+@pytest.mark.parametrize("via", ["pca", "tsne"])
+def test_trajectories_that_part_are_projected_apart(via):
+    """Two trajectories that begin alike and end far from each other, nine points each."""
+    rng = np.random.default_rng(0)
+    ends = rng.dirichlet(np.ones(4), (2, 30))
+    start = rng.dirichlet(np.ones(4), 30)
+    weights = np.linspace(0, 1, 9)[:, None, None]
+    paths = np.concatenate([(1 - weights) * start + weights * end for end in ends])
+    places = ensemble.project_predictions(paths, via=via)
+    assert places.shape == (18, 2)
+    starts = np.linalg.norm(places[0] - places[9])
+    assert np.linalg.norm(places[8] - places[17]) > 3 * starts
+    np.testing.assert_array_equal(places, ensemble.project_predictions(paths, via=via))
+    if via == "pca":  # against NumPy's singular values
+        flat = paths.reshape(18, -1)
+        u, s, _ = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
+        np.testing.assert_allclose(np.abs(places), np.abs(u * s)[:, :2], atol=1e-9)
+
+
+def test_project_predictions_bad_arguments():
+    good = np.ones((4, 5, 3)) / 3
+    for arguments, message in (
+        ((good[:2],), "must be .members >= 3, examples, classes., got .2, 5, 3."),
+        ((good[0],), "must be .members >= 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ensemble.project_predictions(*arguments)
+    with pytest.raises(ValueError, match='via must be "tsne" or "pca"'):
+        ensemble.project_predictions(good, via="umap")
+    with pytest.raises(ValueError, match=r"perplexity must be in \(0, 4\)"):
+        ensemble.project_predictions(good, perplexity=4)

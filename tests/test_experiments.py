@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
 import pytest
 
-from experiments import cli, optimizers
+from experiments import cli, deep_ensembles, optimizers
 from experiments.__main__ import claims
 from jaxdl import train
 
@@ -153,3 +155,10 @@ def test_optimizers_on_real_cifar10(tmp_path, real_data, cifar10):
     assert (
         json.loads((only_folder(tmp_path, "optimizers") / "result.json").read_text())["settings"]["data"] == "cifar10"
     )
+
+
+def test_medium_cnn_is_the_papers():
+    """971,146 parameters on CIFAR-10 (its authors' notebook)."""
+    model = deep_ensembles.SimpleCNN(deep_ensembles.VARIANTS["paper"].widths)
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 971_146

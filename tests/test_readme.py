@@ -10,23 +10,41 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = dict(re.findall(r"```(python|bash)\n(.*?)```", README, re.DOTALL))
+BLOCKS = re.findall(r"```(python|bash)\n(.*?)```", README, re.DOTALL)
+SCRIPT, WITH_CHECKPOINTS, POPULATION = (block for language, block in BLOCKS if language == "python")
+COMMANDS, TWO_MACHINES = (block for language, block in BLOCKS if language == "bash")
 
 
 def test_ci_calls_the_second_command():
-    run_it, test_it = BLOCKS["bash"].strip().splitlines()
+    run_it, test_it = COMMANDS.strip().splitlines()
     assert run_it == "pip install -c constraints.txt -e . && python -m experiments.optimizers"
     assert test_it == 'pip install -c constraints.txt -e ".[test]" && python -m pytest'
     assert test_it in (ROOT / ".ci/run").read_text().splitlines()
 
 
 def test_script(tmp_path):
-    script = BLOCKS["python"]
-    assert len([line for line in script.splitlines() if line.strip()]) <= 15
+    """The first block as it is; those that go on from it, with fewer steps."""
+    assert len([line for line in SCRIPT.splitlines() if line.strip()]) <= 15
+    script = f"""{SCRIPT}
+{WITH_CHECKPOINTS}
+steps = 3
+{POPULATION}
+print(len(found.histories), int(state.step))
+"""
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    together = [float(line.split()[1]) for line in done.stdout.splitlines()[-3:]]
-    assert together[2] < 20  # % of the test images, three members
+    *_, first, second, third, last = done.stdout.splitlines()
+    assert [float(line.split()[1]) < 25 for line in (first, second, third)] == [True] * 3
+    assert float(third.split()[1]) < 20  # % of the test images, three members
+    assert last == "8 468"
+
+
+def test_the_command_for_two_machines_sets_what_join_processes_reads():
+    for number, line in enumerate(TWO_MACHINES.strip().splitlines()):
+        names = re.findall(r"(JAX_\w+)=", line)
+        assert names == ["JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"]
+        assert f"JAX_PROCESS_ID={number} " in line
+        assert all(name in (ROOT / "jaxdl/train/processes.py").read_text() for name in names)
 
 
 def test_links_to_files_lead_somewhere():

@@ -1,7 +1,7 @@
 """Ensembles: predictions of many members, their diversity, and batch statistics for averaged weights."""
 
 from jaxdl.ensemble.batch_stats import update_batch_stats
-from jaxdl.ensemble.diversity import disagreement, normalized_diversity, weight_cosine
+from jaxdl.ensemble.diversity import disagreement, normalized_diversity, project_predictions, weight_cosine
 from jaxdl.ensemble.predict import Evaluation, Scores, evaluate, predict, probabilities, scores
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "normalized_diversity",
     "predict",
     "probabilities",
+    "project_predictions",
     "scores",
     "update_batch_stats",
     "weight_cosine",

@@ -1,9 +1,11 @@
 """How different the members of an ensemble are: in what they predict and in their weights."""
 
+from typing import Literal
+
 import jax
 import numpy as np
 
-from jaxdl.arguments import require
+from jaxdl.arguments import check_integer, require
 from jaxdl.typing import Params
 
 
@@ -76,3 +78,47 @@ def weight_cosine(members: Params) -> np.ndarray:
     flat = np.concatenate([np.asarray(x, np.float64).reshape(len(x), -1) for x in jax.tree.leaves(members)], 1)
     flat /= np.linalg.norm(flat, axis=1, keepdims=True)
     return flat @ flat.T
+
+
+def project_predictions(
+    probabilities: np.ndarray, *, via: Literal["tsne", "pca"] = "tsne", seed: int = 0, perplexity: float | None = None
+) -> np.ndarray:
+    """Places in a plane for members, near where they predict alike: what a training trajectory looks like.
+
+    By scikit-learn, of the members' probabilities on all examples as one vector each.
+
+    Args:
+      probabilities: [members, examples, classes], of the members of one or more trajectories.
+      via: "tsne" keeps neighbours together (the paper's), "pca" keeps the directions of greatest variance.
+      seed: of t-SNE.
+      perplexity: of t-SNE, below the number of members; by default a third of them, at most 30.
+
+    Returns:
+      float64 [members, 2].
+
+    Raises:
+      ValueError: the shape or an argument is not what it should be, or there are fewer than three members.
+
+    Reference: Fort et al. 2019 (arXiv 1912.02757), sec. 3 and fig. 2c; van der Maaten and Hinton, `Visualizing Data
+    using t-SNE`, 2008.
+    """
+    probabilities = np.asarray(probabilities, np.float64)
+    require(
+        probabilities.ndim == 3 and len(probabilities) >= 3,
+        f"project_predictions: probabilities must be [members >= 3, examples, classes], got {probabilities.shape}",
+    )
+    require(via in ("tsne", "pca"), f'project_predictions: via must be "tsne" or "pca", got via={via!r}')
+    check_integer("project_predictions", "seed", seed, at_least=0)
+    flat = probabilities.reshape(len(probabilities), -1)
+    if via == "pca":
+        from sklearn.decomposition import PCA
+
+        return PCA(2).fit_transform(flat)
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, len(flat) / 3) if perplexity is None else perplexity
+    require(
+        0 < perplexity < len(flat),
+        f"project_predictions: perplexity must be in (0, {len(flat)}), below the number of members, got {perplexity!r}",
+    )
+    return TSNE(2, perplexity=perplexity, random_state=seed, init="pca").fit_transform(flat).astype(np.float64)

@@ -76,6 +76,21 @@ def plot_landscapes(path: Path, title: str, landscapes: Sequence[Landscape]) -> 
     figure.savefig(path)
 
 
+def plot_paths(path: Path, title: str, paths: Mapping[str, np.ndarray]) -> None:
+    """Draws paths [points, 2] in one plane to a PNG, from a ring to a dot; axes have no unit."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 5), layout="constrained", dpi=130)
+    axes = figure.subplots()
+    for name, points in paths.items():
+        (line,) = axes.plot(*points.T, label=name, linewidth=1.3, marker=".", markersize=4)
+        axes.plot(*points[0], "o", color=line.get_color(), markerfacecolor="white", markersize=8)
+        axes.plot(*points[-1], "o", color=line.get_color(), markersize=8)
+    axes.set(title=title, xticks=[], yticks=[])
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    figure.savefig(path)
+
+
 def plot_curves(path: Path, title: str, panels: Sequence[Panel]) -> None:
     """Draws panels side by side to a PNG: the mean over runs as a line, one standard deviation as a band."""
     from matplotlib.figure import Figure
