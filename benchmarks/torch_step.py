@@ -56,12 +56,20 @@ class ResNet20(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-def seconds(size, device, bfloat16, compiled, steps, rounds):
+def resnet50():
+    """torchvision's, as the oracles of the tests have it written out."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "oracles"))
+    from torch_models import ARCHITECTURES
+
+    return ARCHITECTURES["resnet50"][0]()
+
+
+def seconds(make, side, classes, size, device, bfloat16, compiled, steps, rounds):
     """Median seconds of `steps` steps."""
     torch.manual_seed(0)
-    model = ResNet20().to(device).to(memory_format=torch.channels_last)
-    images = torch.randn(size, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
-    labels = torch.randint(0, 10, (size,), device=device)
+    model = make().to(device).to(memory_format=torch.channels_last)
+    images = torch.randn(size, 3, side, side, device=device).to(memory_format=torch.channels_last)
+    labels = torch.randint(0, classes, (size,), device=device)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
     forward = torch.compile(model) if compiled else model
     times = []
@@ -84,20 +92,25 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--batch", type=int, nargs="+", default=[128])
     parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--resnet50", action="store_true", help="also ResNet-50 at 224 pixels, batches of 64 and 256")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=2)
     arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found = {}
-    for size in arguments.batch:
-        for bfloat16 in (False, True) if arguments.bfloat16 else (False,):
-            case = f"ResNet-20, batch {size}, {'bfloat16' if bfloat16 else 'float32'}"
+    networks = [("ResNet-20", ResNet20, 32, 10, size, arguments.bfloat16) for size in arguments.batch]
+    if arguments.resnet50:
+        networks += [("ResNet-50 at 224", resnet50, 224, 1000, size, True) for size in (64, 256)]
+    for network, make, side, classes, size, both in networks:
+        for bfloat16 in (False, True) if both else (False,):
+            case = f"{network}, batch {size}, {'bfloat16' if bfloat16 else 'float32'}"
             found[case] = {}
             for compiled in (False, True):
                 name = "torch, compiled" if compiled else "torch, eager"
+                how = (size, device, bfloat16, compiled, arguments.steps, arguments.rounds)
                 try:
-                    found[case][name] = seconds(size, device, bfloat16, compiled, arguments.steps, arguments.rounds)
-                except Exception as error:
+                    found[case][name] = seconds(make, side, classes, *how)
+                except Exception as error:  # no compiler on this machine, for example
                     print(f"{case}, {name}: {error}", file=sys.stderr)
                 else:
                     print(f"{case}, {name}: {found[case][name]:.4f} s")

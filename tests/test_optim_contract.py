@@ -63,6 +63,7 @@ TRANSFORMATIONS = {
     "ema, copied first": lambda: optim.ema(lambda step: 0.9 - 0.5 / (step + 1), debias=False),
     "snapshots": lambda: optim.snapshots(1, 2),
     "snapshots, bfloat16": lambda: optim.snapshots(2, 3, dtype=jnp.bfloat16),
+    "dynamic_loss_scale": lambda: optim.dynamic_loss_scale(optim.momentum(0.1), initial=4.0, period=2),
     "freeze": lambda: transfer.freeze(lambda path: path.endswith("bias")),
     "scale_by_depth": lambda: transfer.scale_by_depth(("dense", "scale")),
 }

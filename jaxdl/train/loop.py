@@ -152,16 +152,8 @@ def fit(
     check_integer("fit", "eval_every", eval_every, at_least=1, remedy="leave it out for once an epoch")
     check_same_kind(train_set, eval_set)
     _check_division(batch_size, len(layout.devices), accumulate)
-    policies = ("stop", "skip", "roll_back")
-    require(
-        on_nonfinite in policies,
-        f"fit: on_nonfinite must be one of {', '.join(map(repr, policies))}, got on_nonfinite={on_nonfinite!r}",
-    )
-    require(
-        on_nonfinite != "roll_back" or checkpoint_dir is not None,
-        'fit: on_nonfinite="roll_back" needs checkpoints to return to; pass checkpoint_dir=...',
-    )
     check_checkpointing(checkpoint_dir, checkpoint_every, keep_checkpoints)
+    _check_policy(on_nonfinite, checkpoint_dir)
     step = int(state.step)
     require(
         step <= steps, f"fit: the state has {step} updates behind it, more than steps={steps}; pass steps >= {step}"
@@ -201,10 +193,10 @@ def fit(
             try:
                 state = run.advance(state, step, stop - step, record, stop_asked)
                 if eval_set and step in (next_evaluation, steps):
-                    error = run.evaluate(state, step, history)
-                    history = history.add_evaluation(step, float(error.loss), float(error.error))
+                    found = run.evaluate(state, step, history)
+                    history = history.add_evaluation(step, float(found.loss), float(found.error))
                     if step == next_evaluation:  # not where a part of the run happens to end: parts make the same run
-                        state = state._replace(opt_state=layout.place(optim.observe(state.opt_state, error.error)))
+                        state = state._replace(opt_state=layout.place(optim.observe(state.opt_state, found.error)))
                 if keeper and (step in (next_checkpoint, steps) or stop_asked(step)):
                     keeper.save(layout.place(state), history)
             except NonFiniteLossError as error:
@@ -356,6 +348,18 @@ def check_same_kind(train_set: Dataset, eval_set: Dataset | None, *, function: s
             f"{function}: train_set and eval_set differ: {train_set!r} and {eval_set!r}; "
             "pass two splits of one data set",
         )
+
+
+def _check_policy(on_nonfinite: str, checkpoint_dir: Any) -> None:
+    policies = ("stop", "skip", "roll_back")
+    require(
+        on_nonfinite in policies,
+        f"fit: on_nonfinite must be one of {', '.join(map(repr, policies))}, got on_nonfinite={on_nonfinite!r}",
+    )
+    require(
+        on_nonfinite != "roll_back" or checkpoint_dir is not None,
+        'fit: on_nonfinite="roll_back" needs checkpoints to return to; pass checkpoint_dir=...',
+    )
 
 
 def _keep_programs(folder: str | os.PathLike) -> None:
