@@ -66,7 +66,7 @@ class Settings:
     """Runs in an ensemble, and snapshots of one run."""
     widths: tuple[int, ...] = (16, 32, 32)
     """Channels of the convolutions: the paper's SmallCNN."""
-    epochs: int = 12
+    epochs: int = 8
     """Of each run; there is a snapshot after each."""
     batch_size: int = 128
     """Images in a batch."""
