@@ -21,6 +21,7 @@ import numpy as np
 import optax
 
 from experiments.cli import run, seed_keys
+from experiments.summary import publish
 from jaxdl import data, ensemble, optim, report, train
 from jaxdl.arguments import check_integer, check_real, require
 from jaxdl.models import layers
@@ -172,7 +173,7 @@ def plot_trajectories(path: Path, model: nn.Module, state: train.TrainState, tes
 
 
 def write_report(folder: Path, settings: Settings, results: list[Result]) -> None:
-    """Writes `result.json`, `report.md` and the pictures into `folder`; prints the table and where they are."""
+    """Writes result, report and pictures into `folder`; prints the table."""
     by_kind = {kind: [r for r in results if r.kind == kind] for kind in KINDS}
     errors = {kind: 100 * np.array([r.evaluation.ensemble.error for r in mine]) for kind, mine in by_kind.items()}
     header = [
@@ -197,35 +198,24 @@ def write_report(folder: Path, settings: Settings, results: list[Result]) -> Non
         f"{settings.data}, channels {', '.join(map(str, settings.widths))}: {settings.epochs} epochs, batches of "
         f"{settings.batch_size}, {settings.seeds} ensembles"
     )
-    environment = report.environment()
-    report.write_json(
-        folder / "result.json",
-        {
-            "experiment": "deep_ensembles",
-            "settings": settings,
-            "environment": environment,
-            "table": {"header": header, "rows": rows},
-            "remarks": remarks,
-            "runs": results,
-        },
-    )
     sizes = np.arange(1, settings.members + 1)
     panel = report.Panel(
         "Ensembles", "members", "test error (%)", {kind: (sizes, found) for kind, found in errors.items()}
     )
     report.plot_curves(folder / "errors.png", f"{settings.data}, {settings.seeds} ensembles (mean ± std)", [panel])
-    claim, _, rest = (__doc__ or "").partition("\n")
-    (folder / "report.md").write_text(
-        f"# {claim}\n{rest}\n## {title}\n\n{report.markdown_table(header, rows)}\n\n"
-        "Mean ± standard deviation over ensembles. Snapshots are the last ones of each ensemble's first run. The paper "
-        "has figures only.\n\n"
-        + "\n\n".join(remarks)
-        + "\n\n![Test error against the number of members](errors.png)\n\n![Trajectories](trajectories.png)\n\n"
-        f"{environment['date']}, {environment['processor']} ({environment['cores']} cores), {environment['device']}, "
-        f"jax {environment['versions']['jax']}, commit {environment['commit']}, `{environment['command']}`\n"
+    publish(
+        folder,
+        doc=__doc__ or "",
+        title=title,
+        header=header,
+        rows=rows,
+        note="Mean ± standard deviation over ensembles. Snapshots are the last ones of each ensemble's first run. The "
+        "paper has figures only.",
+        remarks=remarks,
+        pictures=[("Test error against the number of members", "errors.png"), ("Trajectories", "trajectories.png")],
+        settings=settings,
+        runs=results,
     )
-    report.print_table(title, header, rows)
-    print("\n".join([*remarks, f"Written to {folder}: result.json, report.md, errors.png, trajectories.png"]))
 
 
 def verdict(settings: Settings, by_kind: dict[str, list[Result]], errors: dict[str, np.ndarray]) -> list[str]:

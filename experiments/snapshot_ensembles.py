@@ -14,13 +14,13 @@ Command: python -m experiments.snapshot_ensembles
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import optax
 
 from experiments.cli import run, seed_keys
+from experiments.summary import publish
 from jaxdl import data, ensemble, models, optim, report, train
 from jaxdl.arguments import check_integer, check_real, require
 from jaxdl.progress import progress_bar
@@ -153,29 +153,20 @@ def write_report(folder: Path, settings: Settings, runs: list[Run]) -> None:
         f"{settings.data}: {settings.cycles} cycles of {settings.period} steps of {settings.batch_size} images, "
         f"{settings.seeds} seeds"
     )
-    environment = report.environment()
-    content: dict[str, Any] = {
-        "experiment": "snapshot_ensembles",
-        "settings": settings,
-        "environment": environment,
-        "table": {"header": header, "rows": rows},
-        "remarks": remarks,
-        "runs": runs,
-    }
-    report.write_json(folder / "result.json", content)
     plot(folder / "errors.png", settings, errors)
-    claim, _, rest = (__doc__ or "").partition("\n")
-    (folder / "report.md").write_text(
-        f"# {claim}\n{rest}\n## {title}\n\n{report.markdown_table(header, rows)}\n\n"
-        "Mean ± standard deviation over seeds. A single model of the same cost is the last snapshot of the run without "
-        "cycles: its first row at one member. Paper: Huang et al. 2017, ResNet-110 on CIFAR-10 (single model 5.52).\n\n"
-        + "\n\n".join(remarks)
-        + "\n\n![Test error against the number of members](errors.png)\n\n"
-        f"{environment['date']}, {environment['processor']} ({environment['cores']} cores), {environment['device']}, "
-        f"jax {environment['versions']['jax']}, commit {environment['commit']}, `{environment['command']}`\n"
+    publish(
+        folder,
+        doc=__doc__ or "",
+        title=title,
+        header=header,
+        rows=rows,
+        note="Mean ± standard deviation over seeds. A single model of the same cost is the last snapshot of the run "
+        "without cycles: its first row at one member. Paper: Huang et al. 2017, ResNet-110 on CIFAR-10 (single model 5.52).",
+        remarks=remarks,
+        pictures=[("Test error against the number of members", "errors.png")],
+        settings=settings,
+        runs=runs,
     )
-    report.print_table(title, header, rows)
-    print("\n".join([*remarks, f"Written to {folder}: result.json, report.md, errors.png"]))
 
 
 def verdict(settings: Settings, errors: dict[str, np.ndarray]) -> list[str]:

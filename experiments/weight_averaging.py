@@ -23,6 +23,7 @@ import numpy as np
 import optax
 
 from experiments.cli import run
+from experiments.summary import publish
 from jaxdl import data, ensemble, models, optim, report, train
 from jaxdl.arguments import check_integer, check_real, require
 from jaxdl.progress import progress_bar
@@ -175,29 +176,17 @@ def write_report(folder: Path, settings: Settings, results: list[Result]) -> Non
         f"{settings.data}, ResNet-{settings.depth}: a budget of {settings.epochs} epochs, batches of "
         f"{settings.batch_size}, {settings.seeds} seeds"
     )
-    environment = report.environment()
-    report.write_json(
-        folder / "result.json",
-        {
-            "experiment": "weight_averaging",
-            "settings": settings,
-            "environment": environment,
-            "table": {"header": header, "rows": rows},
-            "remarks": remarks,
-            "runs": results,
-        },
+    publish(
+        folder,
+        doc=__doc__ or "",
+        title=title,
+        header=header,
+        rows=rows,
+        note="Mean ± standard deviation over seeds. Paper: Izmailov et al. 2018, PreResNet-164 on CIFAR-10.",
+        remarks=remarks,
+        settings=settings,
+        runs=results,
     )
-    claim, _, rest = (__doc__ or "").partition("\n")
-    (folder / "report.md").write_text(
-        f"# {claim}\n{rest}\n## {title}\n\n{report.markdown_table(header, rows)}\n\n"
-        "Mean ± standard deviation over seeds. Paper: Izmailov et al. 2018, PreResNet-164 on CIFAR-10.\n\n"
-        + "\n\n".join(remarks)
-        + f"\n\n{environment['date']}, {environment['processor']} ({environment['cores']} cores), "
-        f"{environment['device']}, jax {environment['versions']['jax']}, commit {environment['commit']}, "
-        f"`{environment['command']}`\n"
-    )
-    report.print_table(title, header, rows)
-    print("\n".join([*remarks, f"Written to {folder}: result.json, report.md"]))
 
 
 def verdict(found: dict[tuple[str, str], list[float]]) -> list[str]:

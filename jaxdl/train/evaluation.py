@@ -54,7 +54,7 @@ def evaluate(
     share = -(-len(dataset) // len(layout.devices))  # of the examples, for each device
     batch_size = min(batch_size, share)
     count = _compiled_count(model, loss, preprocess or dataset.standardize, batch_size, layout)
-    images, labels = layout.place((dataset.images, dataset.labels))
+    images, labels = layout.replicate((dataset.images, dataset.labels))
     starts = range(0, len(dataset), batch_size * len(layout.devices))
     parts = [count(state.variables, images, labels, np.int32(start)) for start in starts]
     loss_sum, wrong = (sum(map(float, column)) for column in zip(*parts, strict=True))

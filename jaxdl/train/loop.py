@@ -219,7 +219,7 @@ class _Run:
     def __init__(self, rule: Rule, layout: Layout, train_set: Dataset, eval_set: Any, scan, batch_size: int):
         self._rule, self._layout, self._eval_set, self._scan = rule, layout, eval_set, scan
         self._one, self._many, self._all = _compiled(rule, layout)
-        self._data = layout.place((train_set.images, train_set.labels))
+        self._data = layout.replicate((train_set.images, train_set.labels))
         self._batch_size, self._steps_per_epoch = batch_size, train_set.steps_per_epoch(batch_size)
         self._epoch, self._order = -1, None
 

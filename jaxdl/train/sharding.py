@@ -123,7 +123,7 @@ class Layout:
         That is in full for jit, and [devices, steps, part of the batch] for pmap.
         """
         if self.parallel != "pmap":
-            return self.place(order)
+            return self.replicate(order)
         parts = jnp.moveaxis(order.reshape(len(order), len(self.devices), -1), 1, 0)
         return _put(parts, NamedSharding(self.mesh, PartitionSpec(AXIS)))
 
@@ -147,8 +147,12 @@ class Layout:
         return jax.tree.map(sharding, state)
 
     def place(self, state: Any) -> Any:
-        """A state (or data) where the compiled functions want it; arrays that lie there already are not copied."""
+        """A state where the compiled functions want it; arrays that lie there already are not copied."""
         return jax.tree.map(_put, state, self.shardings(state))
+
+    def replicate(self, data: Any) -> Any:
+        """Data where the compiled functions want them: in full on every device, also with `shard_state`."""
+        return jax.tree.map(lambda leaf: _put(leaf, self.whole), data)
 
     def collect(self, state: Any) -> Any:
         """A state on the first device of this process, in full; with `shard_state` it stays where it is."""

@@ -11,6 +11,9 @@ from helpers import NoisyNormNet, numbers, random_dataset, without_times
 
 from jaxdl import data, models, optim, train
 from jaxdl.models import layers
+from jaxdl.train import loop
+from jaxdl.train.sharding import make_layout
+from jaxdl.train.step import make_rule
 
 KEY = jax.random.key(0)
 SET = random_dataset(120)
@@ -196,6 +199,9 @@ def test_zero_spreads_the_state():
     total = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.opt_state)))
     held = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves((state.params, state.opt_state)))
     assert held < 0.2 * total
+    run = loop._Run(make_rule("test", model, tx, preprocess=SET.standardize), make_layout("test", None, "sharded", True),
+                    SET, None, None, 16)  # fmt: skip
+    assert all(leaf.sharding.is_fully_replicated for leaf in run._data)  # the data are not cut
 
 
 def test_dropout_draws_on_each_device():
