@@ -161,7 +161,8 @@ def write_report(folder: Path, settings: Settings, runs: list[Run]) -> None:
         header=header,
         rows=rows,
         note="Mean ± standard deviation over seeds. A single model of the same cost is the last snapshot of the run "
-        "without cycles: its first row at one member. Paper: Huang et al. 2017, ResNet-110 on CIFAR-10 (single model 5.52).",
+        "without cycles: its first row at one member. Paper: Huang et al. 2017, ResNet-110 on CIFAR-10 (single "
+        "model 5.52).",
         remarks=remarks,
         pictures=[("Test error against the number of members", "errors.png")],
         settings=settings,

@@ -199,8 +199,8 @@ def test_zero_spreads_the_state():
     total = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.opt_state)))
     held = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves((state.params, state.opt_state)))
     assert held < 0.2 * total
-    run = loop._Run(make_rule("test", model, tx, preprocess=SET.standardize), make_layout("test", None, "sharded", True),
-                    SET, None, None, 16)  # fmt: skip
+    rule, layout = make_rule("test", model, tx), make_layout("test", None, "sharded", shard_state=True)
+    run = loop._Run(rule, layout, SET, None, None, 16)
     assert all(leaf.sharding.is_fully_replicated for leaf in run._data)  # the data are not cut
 
 
