@@ -16,7 +16,7 @@ import pytest
 from jaxdl import data
 
 SHARED = ROOT.parent / "shared"
-collect_ignore = ["oracles/torch_models.py"]  # runs where torch is
+collect_ignore = ["oracles/torch_models.py", "children"]  # runs where torch is; programs that tests start
 if "device_count=8" not in os.environ.get("XLA_FLAGS", ""):
     collect_ignore.append("eight_devices")  # test_eight_devices.py runs them
 

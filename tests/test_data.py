@@ -23,6 +23,7 @@ def test_bundled_data(fashion):
     assert data.load()[0].name == "fashion_mini"
 
 
+@pytest.mark.slow
 def test_bundled_data_are_images_of_fashion_mnist(real_data):
     arrays = bundled.fashion_mini()
     for split in data.load("fashion_mnist", data_dir=real_data):

@@ -195,7 +195,7 @@ def test_rematerialisation_saves_memory():
     """In a scan, also on the CPU: what the compiler plans for temporary arrays."""
     sizes = []
     for remat in (False, True):
-        state, step = make(models.resnet_cifar(20, 3, scan=True, remat=remat), optim.sgd(0.1))
+        state, step = make(models.resnet_cifar(14, 3, scan=True, remat=remat), optim.sgd(0.1))
         sizes.append(step.lower(state, (SET.images, SET.labels)).compile().memory_analysis().temp_size_in_bytes)
     assert sizes[1] < 0.6 * sizes[0]
 

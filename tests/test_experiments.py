@@ -27,7 +27,10 @@ def only_folder(out: Path, name: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", claims())
+SLOW = {"optimizer_rates", "landscapes"}  # what they compile, the others do
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in claims()])
 def test_smoke_variant(name, tmp_path):
     module = importlib.import_module(f"experiments.{name}")
     needed = getattr(module.VARIANTS["smoke"], "weights", None)
@@ -139,6 +142,7 @@ def test_data_that_are_not_there(tmp_path):
         run(optimizers, "--data", "cifar10", "--data-dir", str(tmp_path / "none"), out=tmp_path)
 
 
+@pytest.mark.slow
 def test_optimizers_on_real_cifar10(tmp_path, real_data, cifar10):
     run(
         optimizers,

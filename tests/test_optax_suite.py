@@ -45,6 +45,7 @@ sys.exit(not result.wasSuccessful())
 """
 
 
+@pytest.mark.slow
 def test_optax_tests_pass_with_our_chains():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-5000:]
