@@ -9,6 +9,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 OURS = ("adagrad", "adam", "adamw", "rmsprop", "sgd")
 TESTS = (
     "test_optimization",
