@@ -41,7 +41,11 @@ def random_tree(seed=0, dtype=jnp.float32, scale=1.0):
 
 def numbers(state):
     """A training state as a tree of plain arrays."""
-    return jax.tree.map(np.asarray, state._replace(key=jax.random.key_data(state.key)))
+
+    def plain(leaf):
+        return np.asarray(jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf)
+
+    return jax.tree.map(plain, state)
 
 
 def without_times(history):

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 import pytest
 from helpers import NoisyNormNet, numbers, random_dataset, without_times
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from jaxdl import data, models, optim, train
@@ -115,9 +115,12 @@ def test_sigterm_saves_and_ends_with_a_code_of_its_own(undisturbed, tmp_path):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)  # its parts are scanned in other lengths
 
 
+@example(chain="noise", scan=False, every=4, cuts=[9], eval_every=None)
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    chain=st.sampled_from(["momentum", "adam", "injected", "plateau", "lookahead", "multisteps", "loss scale"]),
+    chain=st.sampled_from(
+        ["momentum", "adam", "injected", "plateau", "lookahead", "multisteps", "loss scale", "noise"]
+    ),
     scan=st.booleans(),
     every=st.integers(1, 9),
     cuts=st.lists(st.integers(1, 19), max_size=3),
@@ -132,6 +135,7 @@ def test_a_run_resumes_wherever_it_was_cut(chain, scan, every, cuts, eval_every,
         "plateau": optax.chain(optim.momentum(0.05), optim.reduce_on_plateau(0.5, patience=0, every=None)),
         "lookahead": optax.chain(optax.scale_by_learning_rate(0.05), optim.scale_by_nesterov_lookahead(0.9)),
         "multisteps": optax.MultiSteps(optim.momentum(0.05), 3),
+        "noise": optax.chain(optim.momentum(0.05), optax.add_noise(0.01, 0.5, key=jax.random.key(1))),
         "loss scale": optim.dynamic_loss_scale(optim.momentum(0.05), period=4),
     }[chain]
     arguments = {"tx": tx, "scan": scan, "eval_set": SET, "eval_every": eval_every, "checkpoint_every": every}

@@ -2,28 +2,31 @@
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import os
-import re
 import tempfile
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 
-from jaxdl import optim
 from jaxdl.arguments import check_integer, require
-from jaxdl.data import Dataset
+from jaxdl.train.arrays import (
+    Outline,
+    check_sums,
+    flat_arrays,
+    history_arrays,
+    history_from,
+    history_sums,
+    plain_state,
+    shapes_and_dtypes,
+)
 from jaxdl.train.history import History
 from jaxdl.train.state import TrainState
-from jaxdl.tree import check_arrays, path_name
+from jaxdl.tree import check_arrays
 
 _FORMAT = 1
 
@@ -91,37 +94,6 @@ def restore(
         return checkpoints.read(Outline.of(like), which)
 
 
-class Outline(NamedTuple):
-    """Names, shapes, dtypes and places of a state's arrays, without their numbers."""
-
-    plain: TrainState  # of jax.ShapeDtypeStruct with a sharding; the key as its numbers
-    key_impl: Any
-
-    @classmethod
-    def of(cls, state: TrainState) -> "Outline":
-        """Of a state."""
-
-        def struct(leaf):
-            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-
-        return cls(jax.tree.map(struct, _plain(state)), jax.random.key_impl(state.key))
-
-    @property
-    def flat(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """By path."""
-        return _flat(self.plain)
-
-    def fill(self, flat: Mapping[str, jax.Array]) -> TrainState:
-        """The state with these arrays."""
-
-        def leaf(path, struct):
-            name = path_name(path)
-            return flat[name] if name in flat else jnp.zeros(struct.shape, struct.dtype, device=struct.sharding)
-
-        state = jax.tree_util.tree_map_with_path(leaf, self.plain)
-        return state._replace(key=jax.random.wrap_key_data(state.key, impl=self.key_impl))
-
-
 class Checkpoints:
     """The checkpoints in one folder. A context manager: leaving it waits for what is being written.
 
@@ -175,15 +147,15 @@ class Checkpoints:
           CheckpointError: this one, or the one before, could not be written.
         """
         self.wait(state, history)
-        arrays = _flat(_plain(state))
+        arrays = flat_arrays(plain_state(state))
         if next(iter(state.step.devices())).platform == "cpu":
             arrays = jax.tree.map(jnp.copy, arrays)  # orbax writes the very buffers, which the next step reuses
-        content = {"state": arrays, "history": _history_arrays(history)}
+        content = {"state": arrays, "history": history_arrays(history)}
         metadata = {
             "format": _FORMAT,
-            "arrays": _described(arrays),
-            "sums": _sums(arrays),
-            "history_sums": _history_sums(history),
+            "arrays": shapes_and_dtypes(arrays),
+            "sums": check_sums(arrays),
+            "history_sums": history_sums(history),
             **about,
         }
         with self._reported(state, history):
@@ -261,7 +233,7 @@ class Checkpoints:
         lines = [f"{name}: there {there[name]}, here {here[name]}" for name in here if there.get(name) != here[name]]
         where = f"the checkpoint of step {step} in {self.folder} is of another run; use another checkpoint_dir, or the "
         where += "same arguments" + "".join(f"\n  {line}" for line in lines)
-        needed, given = _described(outline.flat), metadata["arrays"]
+        needed, given = shapes_and_dtypes(outline.flat), metadata["arrays"]
         check_arrays(
             where,
             needed={name: shape for name, (shape, _) in needed.items()},
@@ -281,28 +253,12 @@ class Checkpoints:
 
     def _load(self, step: int, outline: Outline, metadata: Mapping[str, Any]) -> tuple[TrainState, History]:
         found = self._checkpointer.load_checkpointables(step, {"state": outline.flat, "history": None})
-        history = _history_from(found["history"])
-        sums, wanted = _sums(found["state"]), metadata["sums"]
+        history = history_from(found["history"])
+        sums, wanted = check_sums(found["state"]), metadata["sums"]
         wrong = [name for name in wanted if sums[name] != wanted[name]]
-        wrong += ["history"] if _history_sums(history) != metadata["history_sums"] else []
+        wrong += ["history"] if history_sums(history) != metadata["history_sums"] else []
         require(not wrong, f"wrong numbers in {', '.join(wrong)}")
         return outline.fill(found["state"]), history
-
-
-def describe_run(
-    model: Any, tx: optax.GradientTransformation, state: TrainState, train_set: Dataset, **settings: Any
-) -> dict[str, Any]:
-    """What is kept beside the arrays: settings that must not change in a run, and what is good to know."""
-    return {
-        "settings": {
-            "model": " ".join(repr(model).split()),
-            "data": f"{train_set!r}, CRC-32 {_crc(train_set.images) ^ _crc(train_set.labels):08x}",
-            "key": jax.random.key_data(state.key).tolist(),
-            **{name: _name(value) for name, value in settings.items()},
-        },
-        "update": _update_digest(tx, state),
-        "versions": {name: importlib.metadata.version(name) for name in ("jaxdl", "jax", "flax", "optax")},
-    }
 
 
 def check_checkpointing(folder: Any, every: Any, keep: Any) -> None:
@@ -329,75 +285,3 @@ def _check_writable(folder: Path) -> None:
 
 def _digest(metadata: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _name(value: Any) -> str:
-    """A setting as text that is the same in every process."""
-    if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
-
-
-def _update_digest(tx: optax.GradientTransformation, state: TrainState) -> str | None:
-    """A digest of what an optimizer computes, rates included; None if it cannot be traced by itself."""
-
-    def update(params, opt_state):
-        extra = {"batch_stats": jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state.batch_stats)}
-        extra = extra if optim.wants_batch_stats(opt_state) else {}
-        told = {"value": jnp.float32(0), "grad": params, "value_fn": lambda _: jnp.float32(0), **extra}
-        return optax.with_extra_args_support(tx).update(params, opt_state, params, **told)
-
-    try:
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state.params, state.opt_state))
-        text = str(jax.make_jaxpr(update)(*shapes))
-    except Exception:
-        return None
-    return hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", text).encode()).hexdigest()[:16]
-
-
-def _plain(state: TrainState) -> TrainState:
-    """A state with its key as numbers."""
-    return state._replace(key=jax.random.key_data(state.key))
-
-
-def _flat(plain: TrainState) -> dict[str, Any]:
-    """Arrays by path. Empty ones, which orbax refuses, are left out."""
-    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(plain) if leaf.size}
-
-
-def _described(flat: Mapping[str, Any]) -> dict[str, list]:
-    return {name: [list(leaf.shape), leaf.dtype.name] for name, leaf in flat.items()}
-
-
-def _sums(flat: Mapping[str, jax.Array]) -> dict[str, int]:
-    """A check sum of each array: of its bits as 32-bit numbers. Orbax does not notice every changed bit."""
-    return {name: int(total) for name, total in jax.device_get(_sum_bits(dict(flat))).items()}
-
-
-@jax.jit
-def _sum_bits(flat: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    def total(leaf):
-        if jnp.issubdtype(leaf.dtype, jnp.bool_):
-            return jnp.sum(leaf, dtype=jnp.uint32)
-        unsigned = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)
-        return jnp.sum(jax.lax.bitcast_convert_type(leaf, unsigned), dtype=jnp.uint32)
-
-    return jax.tree.map(total, flat)
-
-
-def _history_sums(history: History) -> list[int]:
-    return [_crc(np.asarray(value)) for value in history]
-
-
-def _crc(array: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-
-
-def _history_arrays(history: History) -> dict[str, np.ndarray]:
-    arrays = {name: np.atleast_1d(np.asarray(value)) for name, value in history._asdict().items()}
-    return {name: array for name, array in arrays.items() if array.size}
-
-
-def _history_from(arrays: Mapping[str, Any]) -> History:
-    history = History.empty()._replace(**{name: np.asarray(array) for name, array in arrays.items()})
-    return history._replace(seconds=float(np.asarray(history.seconds).reshape(-1)[0]))

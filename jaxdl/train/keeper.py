@@ -5,7 +5,8 @@ import numpy as np
 
 from jaxdl import optim
 from jaxdl.arguments import require
-from jaxdl.train.checkpoint import Checkpoints, Outline
+from jaxdl.train.arrays import Outline
+from jaxdl.train.checkpoint import Checkpoints
 from jaxdl.train.errors import NonFiniteLossError
 from jaxdl.train.history import History
 from jaxdl.train.state import TrainState
@@ -19,7 +20,7 @@ class Keeper:
 
     Args:
       checkpoints: where they are.
-      about: what is kept beside the arrays (`checkpoint.describe_run`).
+      about: what is kept beside the arrays (`description.describe_run`).
       every: updates between two.
     """
 

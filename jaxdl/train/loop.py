@@ -18,7 +18,8 @@ from jaxdl import optim
 from jaxdl.arguments import check_integer, require
 from jaxdl.data import Augment, Dataset, epoch_order
 from jaxdl.progress import progress_bar
-from jaxdl.train.checkpoint import Checkpoints, check_checkpointing, describe_run
+from jaxdl.train.checkpoint import Checkpoints, check_checkpointing
+from jaxdl.train.description import describe_run
 from jaxdl.train.errors import NonFiniteLossError
 from jaxdl.train.evaluation import evaluate
 from jaxdl.train.history import History

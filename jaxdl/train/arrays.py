@@ -1,0 +1,103 @@
+"""A training state and a history as what a checkpoint holds: arrays by path, with check sums."""
+
+import zlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.train.history import History
+from jaxdl.train.state import TrainState
+from jaxdl.tree import path_name
+
+
+class Outline(NamedTuple):
+    """Names, shapes, dtypes and places of a state's arrays, without their numbers."""
+
+    plain: TrainState  # of jax.ShapeDtypeStruct with a sharding; PRNG keys as their numbers
+    key_impls: dict[str, Any]  # of the PRNG keys, by path: the state's own, and those of links that draw
+
+    @classmethod
+    def of(cls, state: TrainState) -> "Outline":
+        """Of a state."""
+
+        def struct(leaf):
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+        leaves = jax.tree_util.tree_leaves_with_path(state)
+        impls = {path_name(path): jax.random.key_impl(leaf) for path, leaf in leaves if _is_key(leaf)}
+        return cls(jax.tree.map(struct, plain_state(state)), impls)
+
+    @property
+    def flat(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """By path."""
+        return flat_arrays(self.plain)
+
+    def fill(self, flat: Mapping[str, jax.Array]) -> TrainState:
+        """The state with these arrays."""
+
+        def leaf(path, struct):
+            name = path_name(path)
+            array = flat[name] if name in flat else jnp.zeros(struct.shape, struct.dtype, device=struct.sharding)
+            return jax.random.wrap_key_data(array, impl=self.key_impls[name]) if name in self.key_impls else array
+
+        return jax.tree_util.tree_map_with_path(leaf, self.plain)
+
+
+def plain_state(state: TrainState) -> TrainState:
+    """A state with its PRNG keys as numbers."""
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, state)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def flat_arrays(plain: TrainState) -> dict[str, Any]:
+    """Arrays by path. Empty ones, which orbax refuses, are left out."""
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(plain) if leaf.size}
+
+
+def shapes_and_dtypes(flat: Mapping[str, Any]) -> dict[str, list]:
+    """[shape, name of the dtype] by path, as JSON has them."""
+    return {name: [list(leaf.shape), leaf.dtype.name] for name, leaf in flat.items()}
+
+
+def check_sums(flat: Mapping[str, jax.Array]) -> dict[str, int]:
+    """A check sum of each array: of its bits as 32-bit numbers. Orbax does not notice every changed bit."""
+    return {name: int(total) for name, total in jax.device_get(_sum_bits(dict(flat))).items()}
+
+
+@jax.jit
+def _sum_bits(flat: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    def total(leaf):
+        if jnp.issubdtype(leaf.dtype, jnp.bool_):
+            return jnp.sum(leaf, dtype=jnp.uint32)
+        unsigned = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)
+        return jnp.sum(jax.lax.bitcast_convert_type(leaf, unsigned), dtype=jnp.uint32)
+
+    return jax.tree.map(total, flat)
+
+
+def history_sums(history: History) -> list[int]:
+    """A check sum of each field."""
+    return [crc32(np.asarray(value)) for value in history]
+
+
+def crc32(array: np.ndarray) -> int:
+    """Of an array's bytes."""
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def history_arrays(history: History) -> dict[str, np.ndarray]:
+    """A history's fields, but for empty ones, which orbax refuses."""
+    arrays = {name: np.atleast_1d(np.asarray(value)) for name, value in history._asdict().items()}
+    return {name: array for name, array in arrays.items() if array.size}
+
+
+def history_from(arrays: Mapping[str, Any]) -> History:
+    """Undoes `history_arrays`."""
+    history = History.empty()._replace(**{name: np.asarray(array) for name, array in arrays.items()})
+    return history._replace(seconds=float(np.asarray(history.seconds).reshape(-1)[0]))
