@@ -116,7 +116,7 @@ def test_sigterm_saves_and_ends_with_a_code_of_its_own(undisturbed, tmp_path):
 
 
 @example(chain="noise", scan=False, every=4, cuts=[9], eval_every=None)
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     chain=st.sampled_from(
         ["momentum", "adam", "injected", "plateau", "lookahead", "multisteps", "loss scale", "noise"]

@@ -35,6 +35,8 @@ CHAINS = {
     "adam, snapshots": optax.chain(optim.adam(0.01), optim.snapshots(6, 3)),
     "plateau of the loss": optax.chain(optim.momentum(0.05), optim.reduce_on_plateau(0.5, patience=1, every=3)),
     "plateau of the evaluation": optax.chain(optim.adam(0.01), optim.reduce_on_plateau(0.5, patience=0, every=None)),
+}
+OTHER_CHAINS = {
     "clipped, decayed": optax.chain(optax.clip_by_global_norm(0.1), optim.momentum(0.05, weight_decay=1e-2)),
     "look-ahead": optax.chain(optax.scale_by_learning_rate(0.05), optim.scale_by_nesterov_lookahead(0.9)),
 }
@@ -65,7 +67,7 @@ def alone():
 
     def run(name):
         if name not in found:
-            found[name] = fit(CHAINS[name], devices=jax.devices()[:1], parallel="single")
+            found[name] = fit((CHAINS | OTHER_CHAINS)[name], devices=jax.devices()[:1], parallel="single")
         return found[name]
 
     return run
@@ -80,7 +82,7 @@ def test_there_are_eight_devices():
 def test_same_parameters_on_any_number_of_devices(name, scale, alone):
     """20 steps of 7.5 an epoch, with evaluations; relative to each array's greatest number."""
     expected, expected_history = alone(name)
-    state, history = fit(CHAINS[name], scan=False, **options(*scale))
+    state, history = fit((CHAINS | OTHER_CHAINS)[name], scan=False, **options(*scale))
     assert_close(numbers(state), numbers(expected))
     chex.assert_trees_all_close(without_times(history), without_times(expected_history), rtol=1e-4, atol=1e-6)
 
@@ -90,6 +92,12 @@ def assert_close(found, expected, rtol=1e-5):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.max(np.abs(b), initial=0), err_msg=str(path))
 
     jax.tree_util.tree_map_with_path(close, found, expected)
+
+
+@pytest.mark.parametrize("name", OTHER_CHAINS)
+def test_same_parameters_with_other_chains(name, alone):
+    test_same_parameters_on_any_number_of_devices(name, ("pmap", 8), alone)
+    test_same_parameters_on_any_number_of_devices(name, ("sharded", 2), alone)
 
 
 @pytest.mark.parametrize("scale", ONE_DEVICE, ids=str)
@@ -143,7 +151,7 @@ def test_gradients_are_means_not_sums(parallel):
 
 
 @pytest.mark.parametrize("examples", [16, 13, 3])
-@pytest.mark.parametrize("scale", SCALES, ids=str)
+@pytest.mark.parametrize("scale", [("pmap", 8), ("sharded", 8), ("zero", 2)], ids=str)
 def test_uneven_batches(examples, scale):
     """A last batch of any size gives the update of that batch."""
     tx = CHAINS["adam, snapshots"]
