@@ -235,7 +235,7 @@ def verdict(settings: Settings, by_kind: dict[str, list[Result]], errors: dict[s
         f"Independent runs disagree on {report.show_mean_and_std(ratios)} times as many test images as snapshots of "
         "one run.",
         f"The ensemble of {settings.members} independent runs has {gain:+.2f} points less error than the one of as "
-        f"many snapshots, which cost a {settings.members}th: {word}.",
+        f"many snapshots, which cost one run instead of {settings.members}: {word}.",
     ]
 
 
