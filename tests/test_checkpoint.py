@@ -356,7 +356,7 @@ def test_stop_sees_gradients(tmp_path):
         fit(fresh(), 3, loss=loss)
 
 
-@pytest.mark.parametrize("scan", [True, False])
+@pytest.mark.parametrize("scan", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_roll_back_returns_to_a_checkpoint_and_takes_another_way(scan, tmp_path):
     arguments = {"loss": Spiky(0.0), "on_nonfinite": "roll_back", "scan": scan, "checkpoint_every": 1}
     state, history = fit(fresh(), 30, checkpoint_dir=tmp_path / "a", **arguments)
