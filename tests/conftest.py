@@ -33,7 +33,7 @@ def _decoded_arrays_elsewhere(tmp_path_factory):
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget_programs():
-    """Every compiled program takes memory maps, of which Linux gives a process 65,530; then it crashes."""
+    """Every compiled program takes memory maps, of which Linux gives a process 65,530."""
     yield
     jax.clear_caches()
 

@@ -211,8 +211,8 @@ def resnet(
       scan: runs the equal blocks of a stage as one scanned block: the same function, and compilation takes hardly
         longer for a deeper net (`benchmarks/compile_time.py`). Their arrays are stacked; `stack_blocks` and
         `unstack_blocks` convert.
-      remat: keeps only each block's input for the gradient, and computes the rest once more: less memory for about a
-        third more time (rematerialisation; Chen et al. 2016, arXiv 1604.06174). The same numbers. On the CPU it needs
+      remat: keeps only each block's input for the gradient, and computes the rest once more: less memory, for one
+        more forward pass (rematerialisation; Chen et al. 2016, arXiv 1604.06174). The same numbers. On the CPU it needs
         `scan`; without, XLA finds that it computes things twice, and keeps them.
       dtype: dtype of the computation, bfloat16 for example; parameters, statistics and logits are float32.
 

@@ -106,7 +106,7 @@ class Checkpoints:
     def __init__(self, folder: Path, *, keep: int | None, must_exist: bool = False):
         from orbax.checkpoint import v1 as ocp
 
-        self._ocp, self.folder, self._pending = ocp, folder, None
+        self.folder, self._pending = folder, None
         if must_exist and not folder.is_dir():
             raise FileNotFoundError(f"restore: there is no folder {folder}")
         if not must_exist:
@@ -230,7 +230,9 @@ class Checkpoints:
     def _compare(self, step: int, outline: Outline, metadata: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """Raises `ValueError` that says what differs between a checkpoint and the run that wants it."""
         here, there = about.get("settings", {}), metadata.get("settings", {})
-        lines = [f"{name}: there {there[name]}, here {here[name]}" for name in here if there.get(name) != here[name]]
+        lines = [
+            f"{name}: there {there.get(name)}, here {here[name]}" for name in here if there.get(name) != here[name]
+        ]
         where = f"the checkpoint of step {step} in {self.folder} is of another run; use another checkpoint_dir, or the "
         where += "same arguments" + "".join(f"\n  {line}" for line in lines)
         needed, given = shapes_and_dtypes(outline.flat), metadata["arrays"]

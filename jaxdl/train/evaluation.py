@@ -30,7 +30,7 @@ def evaluate(
       state: parameters and batch statistics are used; nothing changes.
       model: the module that the state belongs to.
       dataset: all of it counts, the last batch too if it is smaller.
-      batch_size: examples at a time; no influence on the result but for rounding.
+      batch_size: examples at a time on each device; no influence on the result but for rounding.
       loss: logits and labels to one loss per example.
       preprocess: images to model inputs; by default `dataset.standardize`.
 
