@@ -9,6 +9,9 @@ from jax.typing import ArrayLike
 Params: TypeAlias = Any
 """A pytree of floating-point arrays: a model's parameters, or anything shaped like them."""
 
+Device: TypeAlias = Any
+"""A `jax.Device`, which is no class to type checkers."""
+
 Schedule: TypeAlias = Callable[[ArrayLike], ArrayLike]
 """A learning rate as a function of the number of optimizer updates made so far (the first update sees 0)."""
 

@@ -216,6 +216,10 @@ class Counter(nn.Module):
     ("call", "message"),
     [
         (lambda m, p, d: ensemble.predict(m, p, d.images, via="loop"), 'via must be "auto", "vmap" or "map", got'),
+        (
+            lambda m, p, d: ensemble.predict(m, p, d.images, devices=[]),
+            "devices must be a list of different JAX devices",
+        ),
         (lambda m, p, d: ensemble.predict(m, p, d.images), "the model would be shown uint8 images"),
         (lambda m, p, d: ensemble.predict(m, {"x": p}, d.images), "members must be trees like the variables of MLP"),
         (lambda m, p, d: ensemble.predict(m, jax.tree.map(lambda x: x[0], p), d.images), "one leading axis of members"),

@@ -1,21 +1,23 @@
 """Predictions of many members at once, and how good they are for each number of members."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxdl.arguments import check_integer, require
 from jaxdl.data import Dataset
-from jaxdl.typing import Params
+from jaxdl.typing import Device, Params
 
 Via = Literal["auto", "vmap", "map"]
 Preprocess = Callable[[jax.Array], jax.Array]
 
+MEMBERS = "members"  # the axis over which members are spread over devices
 _BINS = 15  # of the calibration error, as in Guo et al. 2017
 
 
@@ -52,6 +54,7 @@ def predict(
     *,
     preprocess: Preprocess | None = None,
     via: Via = "auto",
+    devices: Sequence[Device] | None = None,
 ) -> jax.Array:
     """The mean of the members' softmax probabilities, in one compiled call.
 
@@ -63,6 +66,8 @@ def predict(
       preprocess: images to model inputs; needed if they are uint8.
       via: "vmap" for all members side by side, "map" for one after the other. By default the faster one on the CPU
         (`benchmarks/averaging.py`): "map" for convolutions on the CPU, "vmap" elsewhere.
+      devices: members are spread over them, over as many as divide the members; by default all. What lies there so
+        already (the parameters of a `train.population`) is not moved.
 
     Returns:
       float32 [batch, classes].
@@ -70,9 +75,8 @@ def predict(
     Raises:
       ValueError: an argument is not what it should be.
     """
-    variables = member_variables("predict", model, members, jnp.shape(images)[1:])
-    _check_via("predict", via)
-    return jnp.mean(_compiled(model, preprocess, _chosen(via, variables))(variables, images), 0)
+    shape = jnp.shape(images)[1:]
+    return _predictor("predict", model, members, shape, preprocess, via, devices, mean=True)(images)
 
 
 def probabilities(
@@ -83,6 +87,7 @@ def probabilities(
     batch_size: int = 500,
     preprocess: Preprocess | None = None,
     via: Via = "auto",
+    devices: Sequence[Device] | None = None,
 ) -> np.ndarray:
     """Every member's softmax probabilities for every example of a data set.
 
@@ -93,6 +98,7 @@ def probabilities(
       batch_size: examples at a time; no influence on the result but for rounding.
       preprocess: images to model inputs; by default `dataset.standardize`.
       via: as for `predict`.
+      devices: as for `predict`.
 
     Returns:
       float32 [members, examples, classes].
@@ -101,15 +107,22 @@ def probabilities(
       ValueError: an argument is not what it should be.
     """
     check_integer("probabilities", "batch_size", batch_size, at_least=1)
-    _check_via("probabilities", via)
-    variables = member_variables("probabilities", model, members, dataset.image_shape)
-    run = _compiled(model, preprocess or dataset.standardize, _chosen(via, variables))
+    run = _predictor(
+        "probabilities",
+        model,
+        members,
+        dataset.image_shape,
+        preprocess or dataset.standardize,
+        via,
+        devices,
+        mean=False,
+    )
     parts = []
     for start in range(0, len(dataset), batch_size):
         images = dataset.images[start : start + batch_size]
         missing = min(batch_size, len(dataset)) - len(images)  # the last batch is filled up: one compilation
         filled = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
-        parts.append(np.asarray(run(variables, filled))[:, : len(images)])
+        parts.append(np.asarray(run(filled))[:, : len(images)])
     return np.concatenate(parts, 1)
 
 
@@ -121,6 +134,7 @@ def evaluate(
     batch_size: int = 500,
     preprocess: Preprocess | None = None,
     via: Via = "auto",
+    devices: Sequence[Device] | None = None,
 ) -> Evaluation:
     """How good the last 1, 2, ..., M members are together, and each by itself.
 
@@ -131,6 +145,7 @@ def evaluate(
       batch_size: as for `probabilities`.
       preprocess: as for `probabilities`.
       via: as for `predict`.
+      devices: as for `predict`.
 
     Returns:
       An `Evaluation`; print it.
@@ -140,7 +155,9 @@ def evaluate(
 
     Reference: Huang et al., `Snapshot Ensembles`, 2017 (arXiv 1704.00109), for the last m of M.
     """
-    each = probabilities(model, members, dataset, batch_size=batch_size, preprocess=preprocess, via=via)
+    each = probabilities(
+        model, members, dataset, batch_size=batch_size, preprocess=preprocess, via=via, devices=devices
+    )
     together = np.cumsum(each[::-1].astype(np.float64), 0) / np.arange(1, len(each) + 1)[:, None, None]
     return Evaluation(*(_stacked([scores(p, dataset.labels) for p in part]) for part in (together, each)))
 
@@ -210,20 +227,51 @@ def _needed(model, image_shape):
     return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *image_shape)), train=False))
 
 
-def _chosen(via: Via, variables: dict[str, Any]) -> str:
-    if via != "auto":
-        return via
-    convolutions = any(leaf.ndim >= 5 for leaf in jax.tree.leaves(variables["params"]))
-    return "map" if convolutions and jax.default_backend() == "cpu" else "vmap"
+def members_mesh(function: str, members: int, devices: Sequence[Device] | None) -> Mesh:
+    """As many devices as divide the members, in one axis; `None` is for all of this process."""
+    chosen = tuple(jax.local_devices() if devices is None else devices)
+    require(
+        0 < len(chosen) == len(set(chosen)) and all(isinstance(device, jax.Device) for device in chosen),
+        f"{function}: devices must be a list of different JAX devices, got {devices!r}; pass jax.devices()[:2]",
+    )
+    count = max(count for count in range(1, len(chosen) + 1) if members % count == 0)
+    return Mesh(np.array(chosen[:count]), (MEMBERS,), axis_types=(AxisType.Auto,))
 
 
-def _check_via(function: str, via: str) -> None:
+def _predictor(
+    function: str,
+    model: nn.Module,
+    members: Params,
+    image_shape: tuple[int, ...],
+    preprocess: Preprocess | None,
+    via: Via,
+    devices: Sequence[Device] | None,
+    *,
+    mean: bool,
+) -> Callable[[Any], jax.Array]:
+    """A function of images that gives all members' probabilities, or their mean."""
     require(via in ("auto", "vmap", "map"), f'{function}: via must be "auto", "vmap" or "map", got via={via!r}')
+    variables = member_variables(function, model, members, image_shape)
+    leaves = jax.tree.leaves(variables["params"])
+    if via == "auto":
+        convolutions = any(leaf.ndim >= 5 for leaf in leaves)
+        via = "map" if convolutions and jax.default_backend() == "cpu" else "vmap"
+    mesh = members_mesh(function, len(leaves[0]), devices)
+    run = _compiled(model, preprocess, via, mesh, mean)
+    variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec(MEMBERS)))
+    # Several CPU devices deadlock (jax below 0.12) if many programs in which they meet are under way.
+    may_deadlock = mean and mesh.size > 1 and mesh.devices[0].platform == "cpu"
+
+    def predict(images):
+        found = run(variables, jax.device_put(images, NamedSharding(mesh, PartitionSpec())))
+        return jax.block_until_ready(found) if may_deadlock else found
+
+    return predict
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(model, preprocess, via):
-    def run(variables, images):
+def _compiled(model: nn.Module, preprocess: Preprocess | None, via: str, mesh: Mesh, mean: bool) -> Callable:
+    def each(variables, images):
         inputs = images if preprocess is None else preprocess(images)
         require(
             jnp.issubdtype(inputs.dtype, jnp.floating),
@@ -231,12 +279,16 @@ def _compiled(model, preprocess, via):
         )
 
         def member(variables):
-            logits = model.apply(variables, inputs, train=False)
+            logits: Any = model.apply(variables, inputs, train=False)
             return jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
 
         return jax.lax.map(member, variables) if via == "map" else jax.vmap(member)(variables)
 
-    return jax.jit(run)
+    part, whole = PartitionSpec(MEMBERS), PartitionSpec()
+    spread = jax.shard_map(each, mesh=mesh, in_specs=(part, whole), out_specs=part, check_vma=False)
+    if not mean:
+        return jax.jit(spread)
+    return jax.jit(lambda *x: jnp.mean(spread(*x), 0), out_shardings=NamedSharding(mesh, whole))
 
 
 def _stacked(found: list[Scores]) -> Scores:

@@ -27,9 +27,10 @@ from jaxdl.train.keeper import Keeper
 from jaxdl.train.losses import Loss, cross_entropy
 from jaxdl.train.preemption import PreemptedError, sigterm_noted
 from jaxdl.train.processes import lost_processes_named
-from jaxdl.train.sharding import Device, Layout, Parallel, Spread, make_layout
+from jaxdl.train.sharding import Layout, Parallel, Spread, make_layout
 from jaxdl.train.state import TrainState
 from jaxdl.train.step import BatchNormMode, Metrics, Preprocess, Rule, make_rule, train_step
+from jaxdl.typing import Device
 
 _BLOCK = 16  # steps whose metrics are fetched together, while the next block runs: the device never waits
 _MOST_SKIPPED = 100  # updates left out in a row before training gives up

@@ -10,22 +10,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdl import optim
 from jaxdl.arguments import check_integer, require
 from jaxdl.data import Augment, Dataset, epoch_order, take_batch
+from jaxdl.ensemble.predict import MEMBERS, members_mesh
 from jaxdl.train.errors import NonFiniteLossError
 from jaxdl.train.history import History
 from jaxdl.train.loop import Progress, check_same_kind, fit, many_steps, progress_function, recorded, step_in_order
 from jaxdl.train.losses import Loss, cross_entropy
-from jaxdl.train.sharding import Device, Spread
+from jaxdl.train.sharding import Spread
 from jaxdl.train.state import TrainState, init_state
 from jaxdl.train.step import Metrics, Preprocess, Rule, make_rule, model_inputs
+from jaxdl.typing import Device
 
 Via: TypeAlias = Literal["auto", "vmap", "map", "loop"]
 
-_MEMBERS = "members"  # the axis over which members are spread over devices
 _EVALUATED = 500  # examples at a time
 
 
@@ -127,23 +128,21 @@ def population(
             f"{name}: hyperparams[{key!r}] must have one number for each of the {len(keys)} keys, got {value.shape}",
         )
     states = [set_hyperparams(s, **{key: v[m] for key, v in values.items()}) for m, s in enumerate(states)]
-    chosen = tuple(jax.local_devices() if devices is None else devices)
+    mesh = members_mesh(name, len(keys), devices)
     if via == "auto":
-        via = _fastest(states[0], len(chosen))
+        via = _fastest(states[0], mesh.size)
     with progress_function(progress, 0, steps * len(keys)) as report:
         if via == "loop":
             ends = []
             for number, state in enumerate(states):
                 arguments = {"batch_size": batch_size, "eval_set": eval_set, "eval_every": eval_every, "loss": loss}
-                arguments |= {"preprocess": preprocess, "augment": augment, "devices": chosen[:1]}
+                arguments |= {"preprocess": preprocess, "augment": augment, "devices": mesh.devices.tolist()[:1]}
                 tell = functools.partial(_told, report, number * steps)
                 ends.append(_alone(state, model, tx, train_set, steps, stop, {**arguments, "progress": tell}))
             ended, histories, diverged = zip(*ends, strict=True)
             state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *ended)
         else:
-            together = _Together(
-                rule, train_set, eval_set, batch_size, via, chosen[: _most_devices(len(keys), len(chosen))]
-            )
+            together = _Together(rule, train_set, eval_set, batch_size, via, mesh)
             state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
             state, histories, diverged = together.run(state, steps, eval_every, stop, report)
     return Population(_nan_where(np.array([d is not None for d in diverged]), state), tuple(histories), tuple(diverged))
@@ -193,10 +192,6 @@ def _fastest(state: TrainState, devices: int) -> Via:
     return "loop" if jax.default_backend() == "cpu" and devices == 1 else "map"
 
 
-def _most_devices(members: int, devices: int) -> int:
-    return max(count for count in range(1, devices + 1) if members % count == 0)
-
-
 def _told(report: Progress, before: int, step: int, loss: float) -> None:
     report(before + step, loss)
 
@@ -242,8 +237,8 @@ def _nan_where(diverged: np.ndarray, state: TrainState) -> TrainState:
 class _Together:
     """All members in one program."""
 
-    def __init__(self, rule: Rule, train_set, eval_set, batch_size: int, via: str, devices: tuple[Device, ...]):
-        self._mesh = Mesh(np.array(devices), (_MEMBERS,), axis_types=(AxisType.Auto,))
+    def __init__(self, rule: Rule, train_set, eval_set, batch_size: int, via: str, mesh: Mesh):
+        self._mesh = mesh
         whole = NamedSharding(self._mesh, PartitionSpec())
         self._data = jax.device_put((train_set.images, train_set.labels), whole)
         self._eval = eval_set and jax.device_put((eval_set.images, eval_set.labels), whole)
@@ -254,7 +249,7 @@ class _Together:
     def run(self, state, steps, eval_every, stop, report) -> tuple[TrainState, list[History], list[str | None]]:
         """From the stacked states at step 0 to their ends."""
         members = len(state.step)
-        state = jax.device_put(state, NamedSharding(self._mesh, PartitionSpec(_MEMBERS)))
+        state = jax.device_put(state, NamedSharding(self._mesh, PartitionSpec(MEMBERS)))
         histories = [History.empty()] * members
         diverged: list[str | None] = [None] * members
         active, step, epoch, orders = np.ones(members, bool), 0, -1, None
@@ -317,7 +312,7 @@ class _Together:
 @functools.lru_cache(maxsize=16)
 def _compiled_members(rule: Rule, via: str, mesh: Mesh) -> tuple[Callable, Callable, Callable, Callable]:
     """For all members: some steps, an epoch of steps, the orders of an epoch, and losses and errors on a batch."""
-    member, shared = PartitionSpec(_MEMBERS), PartitionSpec()
+    member, shared = PartitionSpec(MEMBERS), PartitionSpec()
     one = functools.partial(step_in_order, rule=rule, spread=Spread())
 
     def over_members(f):

@@ -12,12 +12,10 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxdl.arguments import require
+from jaxdl.typing import Device
 
 AXIS = "devices"
 """The axis over which a batch is spread, for a model's own collectives: `nn.BatchNorm(axis_name=train.AXIS)`."""
-
-Device: TypeAlias = Any
-"""A `jax.Device`, which is no class to type checkers."""
 
 Parallel: TypeAlias = Literal["auto", "single", "pmap", "sharded"]
 

@@ -17,9 +17,9 @@ from jaxdl.arguments import check_integer, require
 from jaxdl.data import Augment, take_batch
 from jaxdl.models.layers import synchronized_statistics
 from jaxdl.train.losses import Loss, cross_entropy
-from jaxdl.train.sharding import Device, Layout, Parallel, Spread, make_layout
+from jaxdl.train.sharding import Layout, Parallel, Spread, make_layout
 from jaxdl.train.state import TrainState, check_model_and_tx, init_optimizer
-from jaxdl.typing import Batch
+from jaxdl.typing import Batch, Device
 
 # Streams of random numbers; `data.batches` draws from stream 0.
 _MODEL = 1  # dropout and its kin

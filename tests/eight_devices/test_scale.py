@@ -8,8 +8,10 @@ import numpy as np
 import optax
 import pytest
 from helpers import NoisyNormNet, numbers, random_dataset, without_times
+from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxdl import data, models, optim, train
+from jaxdl import data, ensemble, models, optim, train
+from jaxdl.ensemble.predict import MEMBERS, members_mesh
 from jaxdl.models import layers
 from jaxdl.train import loop
 from jaxdl.train.sharding import make_layout
@@ -276,3 +278,33 @@ def test_a_population_over_devices(members, via):
         state = train.init_state(MODEL, tx, keys[number], SET.image_shape)
         expected, _ = train.fit(state, MODEL, tx, SET, steps=10, parallel="single", **arguments)
         assert_close(numbers(jax.tree.map(lambda leaf, m=number: leaf[m], found.state)), numbers(expected))
+
+
+@pytest.mark.parametrize("via", ["vmap", "map"])
+@pytest.mark.parametrize("members", [8, 6])
+def test_an_ensemble_over_devices(members, via):
+    """Each member's probabilities and their mean are those on one device."""
+    variables = jax.vmap(lambda key: MODEL.init(key, SET.images[:1] / 255.0, train=False))(
+        jax.random.split(KEY, members)
+    )
+    inputs = SET.standardize(SET.images)
+    logits = [
+        MODEL.apply(jax.tree.map(lambda leaf, m=m: leaf[m], variables), inputs, train=False) for m in range(members)
+    ]
+    expected = jax.nn.softmax(np.stack(logits))
+    each = ensemble.probabilities(MODEL, variables, SET, batch_size=30, via=via)
+    np.testing.assert_allclose(each, expected, rtol=1e-5, atol=1e-6)
+    for devices, count in ((None, members), (jax.devices()[:3], 3 if members == 6 else 2)):
+        found = ensemble.predict(MODEL, variables, SET.images, preprocess=SET.standardize, via=via, devices=devices)
+        assert len(found.devices()) == count
+        np.testing.assert_allclose(found, expected.mean(0), rtol=1e-5, atol=1e-6)
+
+
+def test_many_predictions_at_once_do_not_deadlock():
+    """As for steps; members and images lie where the program wants them, so that no copy holds it up."""
+    model, images = models.resnet_cifar(8, 3), jnp.ones((8, 32, 32, 3))
+    variables = jax.vmap(lambda key: model.init(key, images, train=False))(jax.random.split(KEY, 8))
+    mesh = members_mesh("test", 8, None)
+    variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec(MEMBERS)))
+    images = jax.device_put(images, NamedSharding(mesh, PartitionSpec()))
+    jax.block_until_ready([ensemble.predict(model, variables, images) for _ in range(100)])
