@@ -14,6 +14,7 @@ Command: python -m experiments.snapshot_ensembles
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
@@ -39,14 +40,27 @@ class Settings:
     """Where tensorflow-datasets keeps its data (default: $TFDS_DATA_DIR, or ~/tensorflow_datasets)."""
     seeds: int = 5
     """Runs of each kind, with the seeds 0, 1, ..."""
+    depth: int | None = None
+    """Depth of a CIFAR ResNet, 6 n + 2; by default the small CNN."""
     cycles: int = 6
     """M: cycles, and snapshots."""
-    period: int = 312
-    """Updates in a cycle."""
+    cycle_epochs: int = 4
+    """Epochs in a cycle."""
     batch_size: int = 64
     """Images in a batch."""
-    rate: float = 0.05
-    """Peak learning rate of every cycle, and of the one-cycle run; falls to 0 along a cosine."""
+    rate: float = 0.02
+    """First learning rate of the run without cycles."""
+    baseline: Literal["cosine", "steps"] = "cosine"
+    """How it falls: along one cosine to 0, or by a tenth at a half and at three quarters of the run."""
+    cycle_rate: float = 0.02
+    """Peak learning rate of every cycle; falls to 0 along a cosine."""
+    weight_decay: float = 5e-4
+    """L2; the paper has 1e-4."""
+    augment: bool = False
+    """Random crops (4 pixels) and flips."""
+    rate_grid: tuple[float, ...] = ()
+    """If given: run both kinds at every rate of it instead, and count errors on the last fifth of the training images,
+    which are left out of the training."""
     train_size: int | None = None
     """Use only the first so many training images."""
     out: Path = Path("runs")
@@ -55,16 +69,31 @@ class Settings:
     def __post_init__(self):
         """Refuses what cannot be run, before anything starts."""
         require(self.data in data.DATASETS, f"--data must be one of {', '.join(data.DATASETS)}, got {self.data!r}")
-        for name in ("seeds", "cycles", "period", "batch_size"):
+        for name in ("seeds", "cycles", "cycle_epochs", "batch_size"):
             check_integer(
                 "snapshot_ensembles", name, getattr(self, name), at_least=1, remedy=f"pass --{name} 1 or more"
             )
-        check_real("snapshot_ensembles", "rate", self.rate, at_least=0)
+        for rate in (self.rate, self.cycle_rate, *self.rate_grid):
+            check_real("snapshot_ensembles", "rate", rate, at_least=0)
+        check_real("snapshot_ensembles", "weight_decay", self.weight_decay, at_least=0)
 
 
 VARIANTS = {
     "default": Settings(),
-    "smoke": Settings(seeds=2, cycles=2, period=4, batch_size=32, train_size=128),
+    "paper": Settings(
+        data="cifar10",
+        seeds=1,
+        depth=110,
+        cycles=5,
+        cycle_epochs=40,
+        rate=0.1,
+        baseline="steps",
+        cycle_rate=0.2,
+        weight_decay=1e-4,
+        augment=True,
+    ),
+    "rates": Settings(seeds=2, rate_grid=(0.01, 0.02, 0.04, 0.08)),
+    "smoke": Settings(seeds=2, cycles=2, cycle_epochs=1, batch_size=32, train_size=128),
 }
 
 
@@ -73,20 +102,24 @@ class Run:
     """One run of one kind."""
 
     kind: str
+    rate: float
     seed: int
     evaluation: ensemble.Evaluation  # of its snapshots
     disagreement: float  # mean share of test images on which two snapshots differ
     history: train.History
 
 
-def chain(kind: str, settings: Settings) -> optax.GradientTransformation:
-    """Nesterov's momentum with L2, one cycle or many, and the snapshots."""
-    steps = settings.cycles * settings.period
-    rate = optim.cosine_decay(settings.rate, steps)
+def chain(kind: str, peak: float, settings: Settings, period: int) -> optax.GradientTransformation:
+    """Nesterov's momentum with L2, without cycles or with, and a snapshot after every period."""
+    steps = settings.cycles * period
     if kind == "snapshots":
-        rate = optim.cosine_cycles(settings.rate, period=settings.period)
+        rate = optim.cosine_cycles(peak, period=period)
+    elif settings.baseline == "cosine":
+        rate = optim.cosine_decay(peak, steps)
+    else:
+        rate = optim.step_decay(peak, (steps // 2, 3 * steps // 4))
     return optax.chain(
-        optim.nesterov(rate, weight_decay=1e-4), optim.snapshots(period=settings.period, keep=settings.cycles)
+        optim.nesterov(rate, weight_decay=settings.weight_decay), optim.snapshots(period=period, keep=settings.cycles)
     )
 
 
@@ -94,18 +127,27 @@ def main(settings: Settings) -> None:
     """Trains both kinds from every seed; prints and writes the results, also if interrupted."""
     train_set, test_set = data.load(settings.data, data_dir=settings.data_dir)
     train_set = train_set[: settings.train_size]
-    model = models.convnet(train_set.num_classes)
+    if settings.rate_grid:
+        held_out = len(train_set) // 5
+        train_set, test_set = train_set[:-held_out], train_set[-held_out:]
+    if settings.depth is None:
+        model = models.convnet(train_set.num_classes)
+    else:
+        model = models.resnet_cifar(settings.depth, train_set.num_classes)
     folder = report.new_run_directory(settings.out, "snapshot_ensembles")
-    steps = settings.cycles * settings.period
+    period = settings.cycle_epochs * train_set.steps_per_epoch(settings.batch_size)
+    steps = settings.cycles * period
+    rates = dict(zip(KINDS, (settings.rate, settings.cycle_rate), strict=True))
+    plan = [(kind, rate) for kind in KINDS for rate in settings.rate_grid or (rates[kind],)]
     runs: list[Run] = []
     try:
-        with progress_bar("snapshot ensembles", len(KINDS) * settings.seeds * steps) as update:
-            for kind in KINDS:
-                tx = chain(kind, settings)
+        with progress_bar("snapshot ensembles", len(plan) * settings.seeds * steps) as update:
+            for kind, rate in plan:
+                tx = chain(kind, rate, settings, period)
                 done = len(runs) * steps
 
-                def tell(step: int, loss: float, done: int = done, kind: str = kind) -> None:
-                    update(done + step, f"{kind}, loss {loss:.3f}")
+                def tell(step: int, loss: float, done: int = done, label: str = f"{kind}, {rate:g}") -> None:
+                    update(done + step, f"{label}, loss {loss:.3f}")
 
                 found = train.population(
                     model,
@@ -115,20 +157,46 @@ def main(settings: Settings) -> None:
                     steps=steps,
                     batch_size=settings.batch_size,
                     eval_set=test_set,
-                    eval_every=settings.period,
+                    eval_every=period,
+                    augment=data.CROP_AND_FLIP if settings.augment else None,
                     progress=tell,
                 )
                 for seed, history in enumerate(found.histories):
                     state = jax.tree.map(lambda leaf, seed=seed: leaf[seed], found.state)
-                    members = optim.snapshot_params(state.opt_state)
+                    members = optim.snapshot_variables(state.opt_state)
                     differ = ensemble.disagreement(ensemble.probabilities(model, members, test_set))
                     pairs = differ[np.triu_indices(len(differ), 1)]
                     disagreement = float(pairs.mean()) if len(pairs) else 0.0
                     evaluation = ensemble.evaluate(model, members, test_set)
-                    runs.append(Run(kind, seed, evaluation, disagreement, history))
+                    runs.append(Run(kind, rate, seed, evaluation, disagreement, history))
     finally:
         if runs:
-            write_report(folder, settings, runs)
+            (write_rates if settings.rate_grid else write_report)(folder, settings, runs)
+
+
+def write_rates(folder: Path, settings: Settings, runs: list[Run]) -> None:
+    """Writes `result.json` and `report.md` into `folder`: the held-out error at each rate."""
+    what = {"no cycle": "single model: the last weights without cycles", "snapshots": "all snapshots together"}
+    rows = []
+    for kind in KINDS:
+        place = 0 if kind == "no cycle" else -1
+        errors = {
+            rate: [100 * r.evaluation.ensemble.error[place] for r in runs if (r.kind, r.rate) == (kind, rate)]
+            for rate in settings.rate_grid
+        }
+        best = min(errors, key=lambda rate: report.mean_and_std(errors[rate])[0])
+        rows.append([what[kind], *map(report.show_mean_and_std, errors.values()), f"{best:g}"])
+    publish(
+        folder,
+        doc=__doc__ or "",
+        title=f"{settings.data}, {settings.cycles} cycles of {settings.cycle_epochs} epochs: held-out error % by rate",
+        header=["rate", *(f"{rate:g}" for rate in settings.rate_grid), "best"],
+        rows=rows,
+        note="Mean ± standard deviation over seeds. Held out: the last fifth of the training images.",
+        remarks=(),
+        settings=settings,
+        runs=runs,
+    )
 
 
 def write_report(folder: Path, settings: Settings, runs: list[Run]) -> None:
@@ -150,8 +218,8 @@ def write_report(folder: Path, settings: Settings, runs: list[Run]) -> None:
         differ = report.mean_and_std([100 * r.disagreement for r in runs if r.kind == kind])[0]
         remarks.append(f"Two members of {kind} name different classes for {differ:.1f} % of the test images.")
     title = (
-        f"{settings.data}: {settings.cycles} cycles of {settings.period} steps of {settings.batch_size} images, "
-        f"{settings.seeds} seeds"
+        f"{settings.data}: {settings.cycles} cycles of {settings.cycle_epochs} epochs, batches of "
+        f"{settings.batch_size}, {settings.seeds} seeds"
     )
     plot(folder / "errors.png", settings, errors)
     publish(

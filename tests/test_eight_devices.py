@@ -10,10 +10,10 @@ import pytest
 FOLDER = Path(__file__).parent / "eight_devices"
 
 
-@pytest.mark.parametrize("file", sorted(path.name for path in FOLDER.glob("test_*.py")))
-def test_file(file):
+@pytest.mark.parametrize("marked", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_eight_devices(marked):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", str(FOLDER / file)]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-m", marked, "-p", "no:cacheprovider", str(FOLDER)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]

@@ -42,7 +42,13 @@ OTHER_CHAINS = {
     "clipped, decayed": optax.chain(optax.clip_by_global_norm(0.1), optim.momentum(0.05, weight_decay=1e-2)),
     "look-ahead": optax.chain(optax.scale_by_learning_rate(0.05), optim.scale_by_nesterov_lookahead(0.9)),
 }
+WIDEST = [("pmap", 8), ("zero", 8)]
 SCALES = [("pmap", 2), ("pmap", 8), ("sharded", 2), ("sharded", 8), ("zero", 8)]
+CASES = [
+    pytest.param(name, scale, marks=() if name == "momentum, averages" or scale in WIDEST else pytest.mark.slow)
+    for name in CHAINS
+    for scale in SCALES
+]
 ONE_DEVICE = [("pmap", 1), ("sharded", 1), ("zero", 1)]
 
 
@@ -79,8 +85,7 @@ def test_there_are_eight_devices():
     assert jax.device_count() == 8
 
 
-@pytest.mark.parametrize("name", CHAINS)
-@pytest.mark.parametrize("scale", SCALES, ids=str)
+@pytest.mark.parametrize(("name", "scale"), CASES, ids=str)
 def test_same_parameters_on_any_number_of_devices(name, scale, alone):
     """20 steps of 7.5 an epoch, with evaluations; relative to each array's greatest number."""
     expected, expected_history = alone(name)
