@@ -167,11 +167,28 @@ def test_several_in_a_chain_need_names():
     twice = optax.chain(optim.swa(0), optim.swa(2)).init(params)
     with pytest.raises(ValueError, match="there are 2 of swa"):
         optim.swa_params(twice, params, name="swa")
-    with pytest.raises(ValueError, match="must hold one optim.snapshots, it holds 2"):
-        optim.snapshot_params(optax.chain(optim.snapshots(1, 1), optim.snapshots(2, 1)).init(params))
     for read in (optim.swa_params, optim.ema_params):
         with pytest.raises(ValueError, match="there is no .* in this optimizer state; end the chain with optim"):
             read(optim.sgd(0.1).init(params), params)
+
+
+def test_several_snapshots_in_a_chain_need_names():
+    tx = optax.chain(optim.sgd(1.0), optim.snapshots(2, 3), optim.snapshots(3, 1, name="late"))
+    params, state = jnp.zeros(1), tx.init(jnp.zeros(1))
+    for _ in range(6):  # reaches 1, 2, ..., 6
+        updates, state = tx.update(-jnp.ones(1), state, params)
+        params = optax.apply_updates(params, updates)
+    assert optim.snapshot_params(state, name="snapshots").ravel().tolist() == [2.0, 4.0, 6.0]
+    assert optim.snapshot_variables(state, name="late")["params"].ravel().tolist() == [6.0]
+    assert optim.snapshot_count(state, name="snapshots") == 3
+    assert optim.snapshot_bytes(state, name="late") == 4
+    for read in (optim.snapshot_params, optim.snapshot_variables, optim.snapshot_count, optim.snapshot_bytes):
+        with pytest.raises(ValueError, match="there are 2 of snapshots in this optimizer state: 'snapshots', 'late'"):
+            read(state)
+        with pytest.raises(ValueError, match="there is no snapshots named 'early', but 'snapshots', 'late'"):
+            read(state, name="early")
+        with pytest.raises(ValueError, match="there is no snapshots in this optimizer state; end the chain with optim"):
+            read(optim.sgd(0.1).init(params))
 
 
 def test_a_part_of_the_parameters():
@@ -288,6 +305,7 @@ def test_batch_statistics_must_be_given_where_there_is_room():
             "swa: period must be an integer >= 1, got period=0; use period=1 to average every step",
         ),
         (lambda: optim.swa(0, name=""), "swa: name must be a string that is not empty"),
+        (lambda: optim.snapshots(1, 1, name=""), "snapshots: name must be a string that is not empty"),
         (lambda: optim.ema(1.0), r"ema: decay must be a finite number in \[0, 1\), got decay=1.0"),
         (lambda: optim.snapshots(0, 1), "snapshots: period must be an integer >= 1"),
         (lambda: optim.snapshots(1, 0), "snapshots: keep must be an integer >= 1"),

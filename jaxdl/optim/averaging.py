@@ -32,7 +32,7 @@ class EmaState(NamedTuple):
     mean: dict[str, Params]  # under the average's name: the weighted sum, like the parameters, float32 or wider
 
 
-State = TypeVar("State", SwaState, EmaState)
+State = TypeVar("State", bound=NamedTuple)
 
 
 def swa(start: int, period: int = 1, *, name: str = "swa") -> optax.GradientTransformation:
@@ -71,7 +71,7 @@ def swa(start: int, period: int = 1, *, name: str = "swa") -> optax.GradientTran
     """
     check_integer("swa", "start", start, at_least=0, remedy="use start=0 to average from the first update")
     check_integer("swa", "period", period, at_least=1, remedy="use period=1 to average every step")
-    _check_name("swa", name)
+    check_name("swa", name)
 
     def init(params: Params) -> SwaState:
         zero = jnp.zeros([], jnp.int32)
@@ -136,7 +136,7 @@ def ema(decay: ScalarOrSchedule, *, debias: bool = True, name: str = "ema") -> o
     """
     if not callable(decay):
         check_real("ema", "decay", decay, at_least=0, below=1, remedy="0.999 remembers about 1,000 updates")
-    _check_name("ema", name)
+    check_name("ema", name)
 
     def init(params: Params) -> EmaState:
         return EmaState(jnp.zeros([], jnp.int32), jnp.zeros([], jnp.float32), {name: _wide_zeros(params)})
@@ -168,7 +168,7 @@ def swa_params(opt_state: Any, params: Params, *, name: str | None = None) -> Pa
     Raises:
       ValueError: there is no such average, or there are several and no name.
     """
-    state, mean = _find("swa_params", "swa", SwaState, opt_state, name)
+    state, mean = find_named("swa_params", "swa", SwaState, "mean", opt_state, name)
     return _read(mean, params, lambda m: m, state.averaged > 0)
 
 
@@ -183,7 +183,7 @@ def ema_params(opt_state: Any, params: Params, *, name: str | None = None) -> Pa
     Raises:
       ValueError: there is no such average, or there are several and no name.
     """
-    state, mean = _find("ema_params", "ema", EmaState, opt_state, name)
+    state, mean = find_named("ema_params", "ema", EmaState, "mean", opt_state, name)
     return _read(mean, params, lambda m: m / state.weight.astype(m.dtype), state.count > 0)
 
 
@@ -194,7 +194,8 @@ def reached_params(function: str, params: Params | None, updates: Params) -> Par
     return optax.apply_updates(params, updates)
 
 
-def _check_name(function: str, name: str) -> None:
+def check_name(function: str, name: str) -> None:
+    """Raises `ValueError` for what cannot tell one transformation from another."""
     require(isinstance(name, str) and bool(name), f"{function}: name must be a string that is not empty, got {name!r}")
 
 
@@ -202,11 +203,15 @@ def _wide_zeros(params: Params) -> Params:
     return jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.promote_types(p.dtype, jnp.float32)), params)
 
 
-def _find(function: str, what: str, kind: type[State], opt_state: Any, name: str | None) -> tuple[State, Params]:
-    """The one state of a kind that is meant, and its average."""
-    found = [(state, own, mean) for state in find_states(opt_state, kind) for own, mean in state.mean.items()]
+def find_named(
+    function: str, what: str, kind: type[State], field: str, opt_state: Any, name: str | None
+) -> tuple[State, Params]:
+    """The one state of a kind that is meant, and what it keeps under its name in a field."""
+    found = [
+        (state, own, kept) for state in find_states(opt_state, kind) for own, kept in getattr(state, field).items()
+    ]
     names = ", ".join(repr(own) for _, own, _ in found)
-    chosen = [(state, mean) for state, own, mean in found if name in (None, own)]
+    chosen = [(state, kept) for state, own, kept in found if name in (None, own)]
     require(
         bool(found), f"{function}: there is no {what} in this optimizer state; end the chain with optim.{what}(...)"
     )

@@ -9,7 +9,7 @@ import optax
 from jax.typing import DTypeLike
 
 from jaxdl.arguments import check_integer, require
-from jaxdl.optim.averaging import reached_params
+from jaxdl.optim.averaging import check_name, find_named, reached_params
 from jaxdl.tree import find_states
 from jaxdl.typing import Params
 
@@ -19,12 +19,12 @@ class SnapshotState(NamedTuple):
 
     count: jax.Array  # int32 scalar: updates made so far
     taken: jax.Array  # int32 scalar: snapshots taken so far, those that were overwritten too
-    params: Params  # like the parameters, [keep, ...], in the storage dtype
+    params: dict[str, Params]  # under its name: like the parameters, [keep, ...], in the storage dtype
     batch_stats: Params  # like the model's batch statistics, [keep, ...]; () where none are stored
 
 
 def snapshots(
-    period: int, keep: int, *, start: int = 0, dtype: DTypeLike | None = None
+    period: int, keep: int, *, start: int = 0, dtype: DTypeLike | None = None, name: str = "snapshots"
 ) -> optax.GradientTransformationExtraArgs:
     """Stores the iterates reached by the updates start + period, start + 2 period, ...; the last link of a chain.
 
@@ -39,6 +39,7 @@ def snapshots(
       keep: how many to hold; a new one takes the place of the oldest.
       start: updates before the first period begins.
       dtype: storage dtype of the parameters; by default their own.
+      name: tells `snapshots` in one chain apart.
 
     Returns:
       A gradient transformation with state `SnapshotState`; updates pass unchanged.
@@ -62,6 +63,7 @@ def snapshots(
     check_integer("snapshots", "period", period, at_least=1, remedy="use period=1 to store every step")
     check_integer("snapshots", "keep", keep, at_least=1)
     check_integer("snapshots", "start", start, at_least=0)
+    check_name("snapshots", name)
     if dtype is not None:
         require(
             jnp.issubdtype(dtype, jnp.floating), f"snapshots: dtype must be a floating-point one, got dtype={dtype!r}"
@@ -69,9 +71,8 @@ def snapshots(
 
     def init(params: Params) -> SnapshotState:
         zero = jnp.zeros([], jnp.int32)
-        return SnapshotState(
-            zero, zero, jax.tree.map(lambda p: jnp.zeros((keep, *p.shape), dtype or p.dtype), params), ()
-        )
+        places = jax.tree.map(lambda p: jnp.zeros((keep, *p.shape), dtype or p.dtype), params)
+        return SnapshotState(zero, zero, {name: places}, ())
 
     def update(updates, state, params=None, *, batch_stats: Params | None = None, **extra):
         del extra
@@ -93,8 +94,8 @@ def snapshots(
                     "tx.update(grads, state, params, batch_stats=batch_stats) or use train.make_step"
                 )
             statistics = jax.tree.map(store, statistics, batch_stats)
-        stored = jax.tree.map(store, state.params, reached_params("snapshots", params, updates))
-        return updates, SnapshotState(count, state.taken + due, stored, statistics)
+        stored = jax.tree.map(store, state.params[name], reached_params("snapshots", params, updates))
+        return updates, SnapshotState(count, state.taken + due, {name: stored}, statistics)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -118,23 +119,28 @@ def wants_batch_stats(opt_state: Any) -> bool:
     return any(jax.tree.leaves(state.batch_stats) for state in find_states(opt_state, SnapshotState))
 
 
-def snapshot_params(opt_state: Any) -> Params:
+def snapshot_params(opt_state: Any, *, name: str | None = None) -> Params:
     """The parameters of the snapshots held, oldest first: a tree whose arrays have a leading axis of members.
 
     Its length is how many there are by now, so this is for use outside of jit.
 
     Args:
-      opt_state: the state of any chain, however nested, with one `snapshots` in it.
+      opt_state: the state of any chain, however nested, with a `snapshots` in it.
+      name: of the `snapshots`, where there are several.
 
     Raises:
-      ValueError: there is no `snapshots`, more than one, or none has been taken yet.
+      ValueError: there is no such `snapshots`, there are several and no name, or none has been taken yet.
     """
-    state = _find("snapshot_params", opt_state)
-    return _in_time_order(state, state.params)
+    state, stored = _find("snapshot_params", opt_state, name)
+    return _in_time_order(state, stored)
 
 
-def snapshot_variables(opt_state: Any) -> dict[str, Params]:
+def snapshot_variables(opt_state: Any, *, name: str | None = None) -> dict[str, Params]:
     """Parameters and batch statistics of the snapshots held, oldest first: what `ensemble.predict` takes.
+
+    Args:
+      opt_state: as for `snapshot_params`.
+      name: as for `snapshot_params`.
 
     Returns:
       {"params": ..., "batch_stats": ...}, each with a leading axis of members; batch_stats is {} where none are stored.
@@ -142,38 +148,41 @@ def snapshot_variables(opt_state: Any) -> dict[str, Params]:
     Raises:
       ValueError: as for `snapshot_params`.
     """
-    state = _find("snapshot_variables", opt_state)
-    stored = state.batch_stats if jax.tree.leaves(state.batch_stats) else {}
-    return {"params": _in_time_order(state, state.params), "batch_stats": _in_time_order(state, stored)}
+    state, stored = _find("snapshot_variables", opt_state, name)
+    statistics = state.batch_stats if jax.tree.leaves(state.batch_stats) else {}
+    return {"params": _in_time_order(state, stored), "batch_stats": _in_time_order(state, statistics)}
 
 
-def snapshot_count(opt_state: Any) -> int:
+def snapshot_count(opt_state: Any, *, name: str | None = None) -> int:
     """How many snapshots are held, at most `keep`.
 
+    Args:
+      opt_state: as for `snapshot_params`.
+      name: as for `snapshot_params`.
+
     Raises:
-      ValueError: there is no `snapshots`, or more than one.
+      ValueError: there is no such `snapshots`, or there are several and no name.
     """
-    state = _find("snapshot_count", opt_state)
+    state, _ = _find("snapshot_count", opt_state, name)
     return min(int(state.taken), _places(state))
 
 
-def snapshot_bytes(opt_state: Any) -> int:
+def snapshot_bytes(opt_state: Any, *, name: str | None = None) -> int:
     """Bytes that the places for snapshots take, filled or not.
 
+    Args:
+      opt_state: as for `snapshot_params`.
+      name: as for `snapshot_params`.
+
     Raises:
-      ValueError: there is no `snapshots`, or more than one.
+      ValueError: there is no such `snapshots`, or there are several and no name.
     """
-    state = _find("snapshot_bytes", opt_state)
+    state, _ = _find("snapshot_bytes", opt_state, name)
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state.params, state.batch_stats)))
 
 
-def _find(function: str, opt_state: Any) -> SnapshotState:
-    found = find_states(opt_state, SnapshotState)
-    require(
-        len(found) == 1,
-        f"{function}: the optimizer state must hold one optim.snapshots, it holds {len(found)}",
-    )
-    return found[0]
+def _find(function: str, opt_state: Any, name: str | None) -> tuple[SnapshotState, Params]:
+    return find_named(function, "snapshots", SnapshotState, "params", opt_state, name)
 
 
 def _places(state: SnapshotState) -> int:
