@@ -307,9 +307,9 @@ def test_an_ensemble_over_devices(members, via):
 
 def test_many_predictions_at_once_do_not_deadlock():
     """As for steps; members and images lie where the program wants them, so that no copy holds it up."""
-    model, images = models.resnet_cifar(8, 3), jnp.ones((8, 16, 16, 3))
+    model, images = models.resnet_cifar(8, 3), jnp.ones((8, 32, 32, 3))
     variables = jax.vmap(lambda key: model.init(key, images, train=False))(jax.random.split(KEY, 8))
     mesh = members_mesh("test", 8, None)
     variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec(MEMBERS)))
     images = jax.device_put(images, NamedSharding(mesh, PartitionSpec()))
-    jax.block_until_ready([ensemble.predict(model, variables, images) for _ in range(64)])
+    jax.block_until_ready([ensemble.predict(model, variables, images) for _ in range(100)])
