@@ -92,7 +92,7 @@ VARIANTS = {
         weight_decay=1e-4,
         augment=True,
     ),
-    "rates": Settings(seeds=2, rate_grid=(0.01, 0.02, 0.04, 0.08)),
+    "rates": Settings(seeds=2, rate_grid=(0.005, 0.01, 0.02, 0.04, 0.08)),
     "smoke": Settings(seeds=2, cycles=2, cycle_epochs=1, batch_size=32, train_size=128),
 }
 

@@ -91,6 +91,7 @@ class Result:
     """Test error in percent of one set of weights."""
 
     what: str
+    budgets: float
     form: str  # where its batch statistics come from
     seed: int
     test_error_percent: float
@@ -145,10 +146,9 @@ def main(settings: Settings) -> None:
                             augment=data.CROP_AND_FLIP if settings.augment else None,
                             progress=tell,
                         )
-                        label = f"{share:g} budget{'s' if share > 1 else ''}"
                         for what, params in weights(name, state).items():
                             for form, error in errors(state, params, model, train_set, test_set):
-                                results.append(Result(f"{what}, {label}", form, seed, error))
+                                results.append(Result(what, share, form, seed, error))
                     done += int(max(budgets) * settings.epochs) * epoch
     finally:
         if results:
@@ -176,27 +176,28 @@ def errors(state, params, model, train_set, test_set) -> list[tuple[str, float]]
 
 
 def write_report(folder: Path, settings: Settings, results: list[Result]) -> None:
-    """Writes `result.json` and `report.md` into `folder`; prints the table and where they are."""
-    names = list(dict.fromkeys(result.what for result in results))
+    """Writes `result.json`, `report.md` and `errors.png` into `folder`; prints the table and where they are."""
+    names = list(dict.fromkeys(map(name_of, results)))
     found = {
-        (what, form): [r.test_error_percent for r in results if (r.what, r.form) == (what, form)]
-        for what in names
+        (name, form): [r.test_error_percent for r in results if (name_of(r), r.form) == (name, form)]
+        for name in names
         for form in FORMS
     }
     header = ["weights", *(f"{form}, test error %" for form in FORMS), "paper %"]
     rows = [
         [
-            what,
-            *(report.show_mean_and_std(found[what, form]) for form in FORMS),
-            f"{PAPER[what]:.2f}" if what in PAPER else "-",
+            name,
+            *(report.show_mean_and_std(found[name, form]) for form in FORMS),
+            f"{PAPER[name]:.2f}" if name in PAPER else "-",
         ]
-        for what in names
+        for name in names
     ]
     remarks = verdict(found)
     title = (
         f"{settings.data}, ResNet-{settings.depth}: a budget of {settings.epochs} epochs, batches of "
         f"{settings.batch_size}, {settings.seeds} seeds"
     )
+    plot(folder / "errors.png", title, results)
     publish(
         folder,
         doc=__doc__ or "",
@@ -205,9 +206,35 @@ def write_report(folder: Path, settings: Settings, results: list[Result]) -> Non
         rows=rows,
         note="Mean ± standard deviation over seeds. Paper: Izmailov et al. 2018, PreResNet-164 on CIFAR-10.",
         remarks=remarks,
+        pictures=[("Test error against the budget", "errors.png")],
         settings=settings,
         runs=results,
     )
+
+
+def name_of(result: Result) -> str:
+    """The table's name for a set of weights."""
+    return f"{result.what}, {result.budgets:g} budget{'s' if result.budgets > 1 else ''}"
+
+
+def plot(path: Path, title: str, results: list[Result]) -> None:
+    """Test error against the budget; SGD's, which has one budget, as a line across."""
+    panels = []
+    seeds = len({r.seed for r in results})
+    for form in FORMS:
+        mine = [r for r in results if r.form == form]
+        curves = {}
+        for what in dict.fromkeys(r.what for r in mine):
+            found = [r for r in mine if r.what == what]
+            budgets = sorted({r.budgets for r in found})
+            errors = [[r.test_error_percent for r in found if r.seed == seed] for seed in range(seeds)]
+            complete = np.array([row for row in errors if len(row) == len(budgets)])
+            if what == "SGD":
+                curves["SGD, 1 budget"] = np.array(BUDGETS), np.repeat(complete, len(BUDGETS), 1)
+            else:
+                curves[what] = np.array(budgets), complete
+        panels.append(report.Panel(f"BatchNorm's {form}", "budgets", "test error (%)", curves, ("SGD, 1 budget",)))
+    report.plot_curves(path, title, panels)
 
 
 def verdict(found: dict[tuple[str, str], list[float]]) -> list[str]:

@@ -94,7 +94,7 @@ def plot_paths(path: Path, title: str, paths: Mapping[str, np.ndarray]) -> None:
 def plot_curves(path: Path, title: str, panels: Sequence[Panel]) -> None:
     """Draws panels side by side to a PNG: the mean over runs as a line, one standard deviation as a band."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained", dpi=150)
     figure.suptitle(title, fontsize=11)
@@ -108,6 +108,8 @@ def plot_curves(path: Path, title: str, panels: Sequence[Panel]) -> None:
         axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
         if panel.log_x:
             axes.set_xscale("log")
+        elif all(np.all(np.mod(x, 1) == 0) for x, _ in panel.curves.values()):
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         if panel.log_y:
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
