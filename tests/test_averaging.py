@@ -246,8 +246,15 @@ def test_nothing_recompiles_when_one_falls_due():
     assert step._cache_size() == 1
 
 
-@pytest.mark.parametrize("model", [NoisyNormNet(), models.resnet_cifar(8, 3)])
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize(
+    ("model", "scan"),
+    [
+        (NoisyNormNet(), False),
+        (NoisyNormNet(), True),
+        (models.resnet_cifar(8, 3), False),
+        pytest.param(models.resnet_cifar(8, 3), True, marks=pytest.mark.slow),
+    ],
+)
 def test_in_training(model, scan):
     """`fit` ends with the averages and snapshots, statistics too, that a loop with copies kept outside gives."""
     dataset = random_dataset(shape=(8, 8, 3))

@@ -85,6 +85,7 @@ def test_optimizers_report(tmp_path, capsys):
     assert matplotlib.image.imread(folder / "curves.png").std() > 0.05
 
 
+@pytest.mark.slow
 def test_divergence_is_reported_and_the_rest_goes_on(tmp_path, capsys):
     run(optimizers, "--variant", "smoke", "--seeds", "1", "--rates.SGD", "1e30", out=tmp_path)
     result = json.loads((only_folder(tmp_path, "optimizers") / "result.json").read_text())

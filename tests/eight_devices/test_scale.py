@@ -102,9 +102,9 @@ def assert_close(found, expected, rtol=1e-5):
 
 
 @pytest.mark.parametrize("name", OTHER_CHAINS)
-def test_same_parameters_with_other_chains(name, alone):
-    test_same_parameters_on_any_number_of_devices(name, ("pmap", 8), alone)
-    test_same_parameters_on_any_number_of_devices(name, ("sharded", 2), alone)
+@pytest.mark.parametrize("scale", [("pmap", 8), pytest.param(("sharded", 2), marks=pytest.mark.slow)], ids=str)
+def test_same_parameters_with_other_chains(name, scale, alone):
+    test_same_parameters_on_any_number_of_devices(name, scale, alone)
 
 
 @pytest.mark.parametrize("scale", ONE_DEVICE, ids=str)
