@@ -48,11 +48,11 @@ class Settings:
     """Epochs in a cycle."""
     batch_size: int = 64
     """Images in a batch."""
-    rate: float = 0.02
+    rate: float = 0.01
     """First learning rate of the run without cycles."""
     baseline: Literal["cosine", "steps"] = "cosine"
     """How it falls: along one cosine to 0, or by a tenth at a half and at three quarters of the run."""
-    cycle_rate: float = 0.02
+    cycle_rate: float = 0.04
     """Peak learning rate of every cycle; falls to 0 along a cosine."""
     weight_decay: float = 5e-4
     """L2; the paper has 1e-4."""
