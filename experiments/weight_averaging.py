@@ -6,7 +6,7 @@ mean.
 
 Paper: Izmailov et al., Averaging Weights Leads to Wider Optima and Better Generalization, 2018 (arXiv 1803.05407),
 table 1, and the code released with it: PreResNet-164 on CIFAR-10, test error of SGD 4.72 %, SWA at 1.5 budgets 4.17 %.
-Here: a narrow ResNet-8 with BatchNorm on the bundled images, a budget of twelve epochs, shares of the budget as in the
+Here: a narrow ResNet-8 with BatchNorm on the bundled images, a budget of eight epochs, shares of the budget as in the
 paper (the rate is held to a half of the start of averaging, falls along a line to nine tenths, and is held again;
 averaging starts at 126 of 150 epochs, once per epoch). The paper's errors are shown for their order, not their height.
 An exponential moving average of the same run, not the paper's, stands beside.
@@ -51,14 +51,15 @@ class Settings:
     """The paper's PreResNet: bottlenecks, normalised and activated before each convolution."""
     augment: bool = False
     """Random crops (4 pixels) and flips."""
-    epochs: int = 12
+    epochs: int = 8
     """The budget; a quarter more is in whole epochs, rounded down as in the paper."""
     batch_size: int = 128
     """Images in a batch."""
     rate: float = 0.1
     """The first learning rate."""
-    swa_rate: float = 0.01
-    """The rate while averaging (the paper's for PreResNet on CIFAR-10); SGD's falls to a hundredth of the first."""
+    swa_rate: float = 0.06
+    """The rate while averaging (the paper's: 0.01 for PreResNet, 0.05 for a wide one); SGD's falls to a hundredth of
+    the first. Of 0.01, 0.03 and 0.06 the best on held-out training images."""
     weight_decay: float = 3e-4
     """L2, as in the paper."""
     ema_decay: float = 0.99
@@ -81,7 +82,9 @@ class Settings:
 
 VARIANTS = {
     "default": Settings(),
-    "paper": Settings(data="cifar10", depth=164, widths=(16, 32, 64), preactivation=True, augment=True, epochs=150),
+    "paper": Settings(
+        data="cifar10", depth=164, widths=(16, 32, 64), preactivation=True, augment=True, epochs=150, swa_rate=0.01
+    ),
     "smoke": Settings(seeds=1, epochs=4, batch_size=32, train_size=64, test_size=100),
 }
 
