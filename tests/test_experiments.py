@@ -13,7 +13,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from experiments import cli, deep_ensembles, optimizers
+from experiments import cli, deep_ensembles, optimizers, snapshot_ensembles
 from experiments.__main__ import claims
 from jaxdl import train
 
@@ -141,6 +141,19 @@ def test_wrong_flags(flags, message, tmp_path, capsys):
 def test_data_that_are_not_there(tmp_path):
     with pytest.raises(SystemExit, match="error: load: 'cifar10' was not found in"):
         run(optimizers, "--data", "cifar10", "--data-dir", str(tmp_path / "none"), out=tmp_path)
+
+
+@pytest.mark.slow
+def test_rates_of_snapshot_ensembles_come_from_held_out_images(tmp_path):
+    run(snapshot_ensembles, "--variant", "smoke", "--rate-grid", "0.01", "1e-9", out=tmp_path)
+    result = json.loads((only_folder(tmp_path, "snapshot_ensembles") / "result.json").read_text())
+    assert [(r["kind"], r["rate"], r["seed"]) for r in result["runs"]] == [
+        (kind, rate, seed) for kind in snapshot_ensembles.KINDS for rate in (0.01, 1e-9) for seed in (0, 1)
+    ]
+    for run_ in result["runs"]:
+        errors = np.array(run_["evaluation"]["ensemble"]["error"]) * (128 // 5)
+        np.testing.assert_allclose(errors, np.round(errors), atol=1e-9)  # shares of 25 images, not of 2,000
+    assert [row[-1] for row in result["table"]["rows"]] == ["0.01", "0.01"]
 
 
 @pytest.mark.slow
