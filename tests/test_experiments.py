@@ -27,7 +27,7 @@ def only_folder(out: Path, name: str) -> Path:
     return folder
 
 
-SLOW = {"optimizer_rates", "optimizers", "landscapes", "transfer"}  # what they do, other tests do too
+SLOW = {"optimizer_rates", "optimizers", "landscapes", "transfer", "deep_ensembles"}  # what they do, other tests do too
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in claims()])
