@@ -70,7 +70,7 @@ def predict(
         already (the parameters of a `train.population`) is not moved.
 
     Returns:
-      float32 [batch, classes].
+      float32 [batch, classes], whole on every device used.
 
     Raises:
       ValueError: an argument is not what it should be.
