@@ -125,7 +125,11 @@ def main(settings: Settings) -> None:
         optim.ema(settings.ema_decay),
     )
     plan = [("SGD", sgd, (1.0,)), ("SWA", averaging, BUDGETS)]
-    per_seed = sum(int(max(budgets) * settings.epochs) * epoch for _, _, budgets in plan)
+
+    def steps_in(share: float) -> int:
+        return int(share * settings.epochs) * epoch
+
+    per_seed = sum(steps_in(max(budgets)) for _, _, budgets in plan)
     results: list[Result] = []
     done = 0
     try:
@@ -138,13 +142,12 @@ def main(settings: Settings) -> None:
                         def tell(step: int, loss: float, done: int = done, label: str = f"{name}, seed {seed}") -> None:
                             update(done + step, f"{label}, loss {loss:.3f}")
 
-                        steps = int(share * settings.epochs) * epoch
                         state, _ = train.fit(
                             state,
                             model,
                             tx,
                             train_set,
-                            steps=steps,
+                            steps=steps_in(share),
                             batch_size=settings.batch_size,
                             augment=data.CROP_AND_FLIP if settings.augment else None,
                             progress=tell,
@@ -152,7 +155,7 @@ def main(settings: Settings) -> None:
                         for what, params in weights(name, state).items():
                             for form, error in errors(state, params, model, train_set, test_set):
                                 results.append(Result(what, share, form, seed, error))
-                    done += int(max(budgets) * settings.epochs) * epoch
+                    done += steps_in(max(budgets))
     finally:
         if results:
             write_report(folder, settings, results)

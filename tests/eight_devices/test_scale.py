@@ -49,6 +49,10 @@ CASES = [
     for name in CHAINS
     for scale in SCALES
 ]
+MEMBERS_AND_VIA = pytest.mark.parametrize(
+    ("members", "via"),
+    [(8, "vmap"), (6, "map"), *(pytest.param(*c, marks=pytest.mark.slow) for c in [(8, "map"), (6, "vmap")])],
+)
 ONE_DEVICE = [("pmap", 1), ("sharded", 1), ("zero", 1)]
 
 
@@ -270,10 +274,7 @@ def test_continues_on_another_number_of_devices(tmp_path):
     chex.assert_trees_all_equal(numbers(restored), numbers(state))
 
 
-@pytest.mark.parametrize(
-    ("members", "via"),
-    [(8, "vmap"), (6, "map"), *(pytest.param(*c, marks=pytest.mark.slow) for c in [(8, "map"), (6, "vmap")])],
-)
+@MEMBERS_AND_VIA
 def test_a_population_over_devices(members, via):
     """Members spread over eight devices, or six; each as it would be alone."""
     tx = optax.chain(optim.momentum(0.05), optim.ema(0.9))
@@ -287,10 +288,7 @@ def test_a_population_over_devices(members, via):
         assert_close(numbers(jax.tree.map(lambda leaf, m=number: leaf[m], found.state)), numbers(expected))
 
 
-@pytest.mark.parametrize(
-    ("members", "via"),
-    [(8, "vmap"), (6, "map"), *(pytest.param(*c, marks=pytest.mark.slow) for c in [(8, "map"), (6, "vmap")])],
-)
+@MEMBERS_AND_VIA
 def test_an_ensemble_over_devices(members, via):
     """Each member's probabilities and their mean are those on one device."""
     variables = jax.vmap(lambda key: MODEL.init(key, SET.images[:1] / 255.0, train=False))(
