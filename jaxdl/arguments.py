@@ -6,9 +6,11 @@ injected with `optax.inject_hyperparams` (which are traced) go through the same 
 
 import math
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 
 def require(condition: bool, message: str) -> None:
@@ -49,5 +51,31 @@ def check_real(
         raise ValueError(_message(function, name, f"a finite number {expected}", value, remedy))
 
 
+def check_flag(function: str, name: str, value: Any) -> None:
+    """Raises unless `value` is True or False. What merely counts as true, "no" for example, is refused."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(_message(function, name, "True or False", value, ""))
+
+
+def check_choice(function: str, name: str, value: Any, choices: Sequence[Any]) -> None:
+    """Raises unless `value` is one of `choices`."""
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+        raise ValueError(_message(function, name, f"one of {', '.join(map(repr, choices))}", value, ""))
+
+
+def check_function(function: str, name: str, value: Any, example: str) -> None:
+    """Raises unless `value` can be called; `example` is one that can: "flax.linen.tanh"."""
+    if not callable(value):
+        raise ValueError(_message(function, name, "a function", value, f"pass {example} for example"))
+
+
+def shown(value: Any) -> str:
+    """A value as an error message shows it: an array by its dtype and shape, what is long cut off."""
+    if isinstance(value, jax.Array | np.ndarray) and value.size > 8:
+        return f"an array {value.dtype} {list(value.shape)}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def _message(function: str, name: str, expected: str, value: Any, remedy: str) -> str:
-    return f"{function}: {name} must be {expected}, got {name}={value!r}" + (f"; {remedy}" if remedy else "")
+    return f"{function}: {name} must be {expected}, got {name}={shown(value)}" + (f"; {remedy}" if remedy else "")
