@@ -26,7 +26,8 @@ def run(
 ) -> None:
     """Calls `main` with the settings of `--variant`, changed by the other flags: one for each field.
 
-    A wrong flag or value ends with a message and exit status 2, a data set or a file that is not there with status 1.
+    A wrong flag or value ends with a message and exit status 2, a data set or a file that is not there with status 1,
+    Ctrl-C with status 130.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -40,3 +41,6 @@ def run(
         main(settings)
     except (data.DatasetNotFoundError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -241,9 +241,8 @@ def verdict(summary: list[dict[str, Any]]) -> str:
         best[adaptive] = min(ended, key=lambda e: e["test_error_percent"])
     plain, adaptive = best[False], best[True]
     gap = adaptive["test_error_percent"] - plain["test_error_percent"]
-    noise = np.hypot(plain["test_error_std"], adaptive["test_error_std"]) / np.sqrt(
-        min(plain["runs"], adaptive["runs"])
-    )
+    # Standard errors, of the runs that came to their end: those that diverged are not in the means.
+    noise = np.hypot(*(e["test_error_std"] / np.sqrt(e["runs"] - e["diverged"]) for e in (plain, adaptive)))
     if not np.isfinite(noise):
         word = "cannot be judged from one seed"
     elif abs(gap) < 2 * noise:

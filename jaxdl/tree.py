@@ -5,14 +5,17 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.core import Tracer
 
-from jaxdl.arguments import require
+from jaxdl.arguments import check_function, require
 from jaxdl.typing import Params
 
 State = TypeVar("State")
 
 
-def find_states(tree: Any, kind: type[State]) -> list[State]:
+def find_states(tree: Any, kind: type[State] | tuple[type[State], ...]) -> list[State]:
     """All states of one kind anywhere in a nested state, in the order of the tree.
 
     Example:
@@ -39,12 +42,40 @@ def mask_by_path(wanted: Callable[[str], bool]) -> Callable[[Params], Any]:
     Returns:
       A function from parameters to a tree of bools like them.
 
+    Raises:
+      ValueError: `wanted` is not a function; or, from the mask, no parameter is wanted.
+
     Example:
       >>> mask_by_path(lambda path: path.endswith("kernel"))({"Dense_0": {"kernel": 1.0, "bias": 2.0}})
       {'Dense_0': {'bias': False, 'kernel': True}}
     """
-    require(callable(wanted), f"mask_by_path: wanted must be a function from a path to a bool, got {wanted!r}")
-    return lambda params: jax.tree_util.tree_map_with_path(lambda path, _: bool(wanted(path_name(path))), params)
+    check_function("mask_by_path", "wanted", wanted, 'lambda path: path.endswith("kernel")')
+
+    def mask(params: Params) -> Any:
+        found = jax.tree_util.tree_map_with_path(lambda path, _: bool(wanted(path_name(path))), params)
+        require(
+            any(jax.tree.leaves(found)) or is_part(params),
+            f"mask_by_path: wanted is True for no parameter; there are {names_in(params)}",
+        )
+        return found
+
+    return mask
+
+
+def is_part(params: Params) -> bool:
+    """Whether a tree of parameters is empty or partly masked (`optax.masked`), so that a name may rightly be absent."""
+    is_masked = lambda node: isinstance(node, optax.MaskedNode)  # noqa: E731
+    return not jax.tree.leaves(params) or any(map(is_masked, jax.tree.leaves(params, is_leaf=is_masked)))
+
+
+def names_in(params: Params, most: int = 12) -> str:
+    """The parameters' paths for an error message; of many only the top-level names, with one path as an example."""
+    paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    if len(paths) <= most:
+        return ", ".join(paths)
+    tops = list(dict.fromkeys(path.partition("/")[0] for path in paths))
+    rest = f" and {len(tops) - most} more" if len(tops) > most else ""
+    return f"{', '.join(tops[:most])}{rest} (paths are as in {paths[0]})"
 
 
 def no_bias_no_norm(params: Params) -> Any:
@@ -97,6 +128,24 @@ def check_arrays(
     require(not lists, f"{what}\n  " + "\n  ".join(lists))
 
 
+def check_finite(what: str, arrays: Mapping[str, Any]) -> None:
+    """Raises `ValueError`, with a list of names, if there is a NaN or an infinite number in an array.
+
+    Args:
+      what: begins the message.
+      arrays: by name. What is traced, or lies partly on devices of other processes, is not looked at.
+    """
+    bad = [name for name, array in arrays.items() if not _is_finite(array)]
+    rest = f", and {len(bad) - 12} more" if len(bad) > 12 else ""
+    require(not bad, f"{what}: NaN or infinite numbers in {', '.join(bad[:12])}{rest}")
+
+
+def _is_finite(array: Any) -> bool:
+    if isinstance(array, Tracer) or (isinstance(array, jax.Array) and not array.is_fully_addressable):
+        return True
+    return not jnp.issubdtype(array.dtype, jnp.inexact) or bool(np.isfinite(np.asarray(array)).all())
+
+
 def start_from(drawn: Any, given: Any, *, new: Sequence[str] = (), function: str = "start_from") -> Any:
     """A model's variables with the numbers given in the place of those drawn.
 
@@ -107,7 +156,8 @@ def start_from(drawn: Any, given: Any, *, new: Sequence[str] = (), function: str
       function: named in errors.
 
     Raises:
-      ValueError: an array is missing, unexpected or mis-shaped (with a list of them), or a name in `new` names nothing.
+      ValueError: an array is missing, unexpected or mis-shaped, or has a NaN or infinite number in it (with a list of
+        them), or a name in `new` names nothing.
     """
 
     def is_new(path: str) -> bool:
@@ -124,6 +174,10 @@ def start_from(drawn: Any, given: Any, *, new: Sequence[str] = (), function: str
         f"{function}: the variables do not fit the model",
         needed={p: leaf.shape for p, (_, leaf) in zip(drawn_paths, leaves, strict=True) if not is_new(p)},
         given={path: getattr(leaf, "shape", None) for path, leaf in numbers.items() if not is_new(path)},
+    )
+    check_finite(
+        f"{function}: the variables are not all finite",
+        {path: numbers[path] for path in drawn_paths if not is_new(path)},
     )
     chosen = [
         leaf if is_new(path) else jnp.array(numbers[path], leaf.dtype)  # a copy: what is made here may be donated

@@ -112,7 +112,7 @@ def test_sigterm_saves_and_ends_with_a_code_of_its_own(undisturbed, tmp_path):
     assert 0 < saved[-1] < STEPS
     run_to_the_end(tmp_path)
     for ours, theirs in zip(arrays(tmp_path / "out.npz"), expected, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)  # its parts are scanned in other lengths
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @example(chain="noise", scan=False, every=4, cuts=[9], eval_every=None)
@@ -228,14 +228,14 @@ def test_damaged_checkpoints_are_reported_and_the_one_before_is_used(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": models.mlp(3, widths=(5,))}, r"model: there NoisyNormNet.*, here MLP"),
+        ({"model": models.mlp(3, widths=(5,))}, r"model: there helpers.NoisyNormNet, here jaxdl.models.mlp.MLP"),
         ({"tx": optim.adam(0.1)}, r"opt_state/0/\d/.*"),
         ({"dataset": random_dataset(50, seed=1)}, r"data: there <random train: 50 images.*CRC-32"),
         ({"dataset": random_dataset(60)}, r"data: there <random train: 50 images .*, here <random train: 60 images"),
         ({"batch_size": 25}, "batch_size: there 16, here 25"),
         ({"key": jax.random.key(7)}, r"key: there \[\d+, \d+\], here \["),
-        ({"loss": train.label_smoothing(0.1)}, r"loss: there .*cross_entropy, here label_smoothing\(smoothing=0.1\)"),
-        ({"augment": data.RandomFlip()}, r"augment: there None, here RandomFlip\(\)"),
+        ({"loss": train.label_smoothing(0.1)}, r"loss: there .*cross_entropy, here jaxdl.train.losses.label_smoothing"),
+        ({"augment": data.RandomFlip()}, r"augment: there None, here jaxdl.data.augment.RandomFlip"),
     ],
 )
 def test_another_run_is_told_what_differs(change, message, tmp_path):
@@ -249,7 +249,10 @@ def test_another_run_is_told_what_differs(change, message, tmp_path):
 def test_another_rate_is_noticed(tmp_path):
     model = models.mlp(3, widths=(8,))
     fit(fresh(model, optim.sgd(0.1)), 3, model, optim.sgd(0.1), checkpoint_dir=tmp_path)
-    with pytest.warns(train.OptimizerChangedWarning, match="computes something else than when"):
+    with pytest.warns(
+        train.OptimizerChangedWarning,
+        match=r"the optimizer is not the one with which .* step_size: there -0.1, here -0.2",
+    ):
         fit(fresh(model, optim.sgd(0.2)), 6, model, optim.sgd(0.2), checkpoint_dir=tmp_path)
 
 

@@ -324,8 +324,8 @@ def test_a_convolutional_net_learns_real_images(fashion):
     assert history.eval_error[-1] < 0.3
 
 
-def test_scans_of_any_length_share_two_compilations(monkeypatch):
-    """Whole epochs, and all else: odd evaluation intervals must not compile a program for each length."""
+def test_scans_of_any_length_share_one_compilation():
+    """Odd evaluation intervals must not compile a program for each length, nor compute other bits."""
     from jaxdl.train import loop
     from jaxdl.train.sharding import make_layout
     from jaxdl.train.step import make_rule
@@ -333,8 +333,8 @@ def test_scans_of_any_length_share_two_compilations(monkeypatch):
     tx = optim.momentum(0.01)  # not seen by other tests
     fit(fresh_state(tx=tx), 40, tx=tx, scan=True, eval_set=SET, eval_every=7)
     rule = make_rule("test", MODEL, tx, preprocess=SET.standardize)
-    _, some, whole = loop._compiled(rule, make_layout("test", None, "single"))
-    assert some._cache_size() == whole._cache_size() == 1
+    _, many = loop._compiled(rule, make_layout("test", None, "single"))
+    assert many._cache_size() == 1
 
 
 def test_lookahead_in_a_chain_is_seen_by_the_step():

@@ -2,13 +2,14 @@
 
 from jaxdl.ensemble.batch_stats import update_batch_stats
 from jaxdl.ensemble.diversity import disagreement, normalized_diversity, project_predictions, weight_cosine
-from jaxdl.ensemble.predict import Evaluation, Scores, evaluate, predict, probabilities, scores
+from jaxdl.ensemble.predict import Evaluation, Scores, evaluate, log_probabilities, predict, probabilities, scores
 
 __all__ = [
     "Evaluation",
     "Scores",
     "disagreement",
     "evaluate",
+    "log_probabilities",
     "normalized_diversity",
     "predict",
     "probabilities",

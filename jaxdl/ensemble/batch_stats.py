@@ -1,7 +1,7 @@
 """Batch statistics for weights that no training step has seen: averages, above all."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.arguments import check_integer, require
+from jaxdl.arguments import check_choice, check_integer, require, shown
 from jaxdl.data import Dataset
+from jaxdl.data.checks import check_dataset
+from jaxdl.identity import remembered
 from jaxdl.models import layers
 from jaxdl.tree import path_name
 from jaxdl.typing import Params
@@ -62,19 +64,30 @@ def update_batch_stats(
 
     Reference: Izmailov et al. 2018 (arXiv 1803.05407), sec. 3.2.
     """
-    check_integer("update_batch_stats", "batch_size", batch_size, at_least=1)
+    name = "update_batch_stats"
+    require(isinstance(model, nn.Module), f"{name}: model must be a flax.linen module, got {shown(model)}")
     require(
-        mode in ("pooled", "cumulative"),
-        f'update_batch_stats: mode must be "pooled" or "cumulative", got mode={mode!r}',
+        isinstance(params, Mapping) and "params" not in params,
+        f"{name}: params must be the parameters alone, optim.swa_params(opt_state, params) for example, "
+        f"got {shown(params)}",
     )
+    check_integer(name, "batch_size", batch_size, at_least=1)
+    check_choice(name, "mode", mode, ("pooled", "cumulative"))
+    is_pair = isinstance(batches, tuple) and any(isinstance(part, Dataset) for part in batches)
+    if isinstance(batches, str) or is_pair or not isinstance(batches, Iterable | Dataset):
+        check_dataset(name, "batches", batches)
     if isinstance(batches, Dataset):
         preprocess = preprocess or batches.standardize
         images = batches.images
         batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
     key = jax.random.key(0) if key is None else key
-    batches, parts, origin = iter(batches), {}, None
+    parts, origin = {}, None
+    layers_of: dict[tuple, Any] = {}  # by the shape of a batch: the model is traced once for each
     for number, batch in enumerate(batches):
-        arguments = params, jnp.asarray(batch), jax.random.fold_in(key, number)
+        given = jnp.asarray(batch)
+        if given.shape not in layers_of:
+            layers_of[given.shape] = _layers(model, preprocess, params, given)
+        arguments = params, given, jax.random.fold_in(key, number), layers_of[given.shape]
         if origin is None:
             # A first estimate of the means. Variances are then of the distance from it, which keeps their digits.
             found = _moments(model, preprocess, *arguments, {})
@@ -86,9 +99,9 @@ def update_batch_stats(
     return _nested({path: pool(found) for path, found in parts.items()})
 
 
-def _moments(model, preprocess, params, images, key, origin) -> dict[str, tuple[_Facts, np.ndarray, np.ndarray]]:
+def _moments(model, preprocess, params, images, key, known, origin) -> dict[str, tuple[_Facts, Any, Any]]:
     """For each BatchNorm the mean and variance (as it estimates it) of what it is given in one batch."""
-    empty, facts = _layers(model, preprocess, params, images)
+    empty, facts = known
     before = jax.tree_util.tree_map_with_path(lambda path, leaf: _start(path_name(path), leaf, origin), empty)
     updated = _compiled(model, preprocess)(params, before, images, key)
     leaves = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(updated))}
@@ -108,7 +121,7 @@ def _start(path: str, leaf: jax.ShapeDtypeStruct, origin: dict[str, np.ndarray])
     return jnp.broadcast_to(jnp.asarray(value, leaf.dtype), leaf.shape)
 
 
-@functools.lru_cache(maxsize=64)
+@remembered(maxsize=8)
 def _compiled(model, preprocess):
     return jax.jit(functools.partial(_updated, model, preprocess))
 

@@ -1,5 +1,6 @@
 """How different the members of an ensemble are: in what they predict and in their weights."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import jax
@@ -68,14 +69,26 @@ def weight_cosine(members: Params) -> np.ndarray:
     """The cosine between the weights of members, each flattened to one vector.
 
     Args:
-      members: stacked parameters, arrays with a leading axis of members.
+      members: stacked parameters, arrays with a leading axis of members; or stacked variables, {"params": ...,
+        "batch_stats": ...}, of which the parameters count alone.
 
     Returns:
       float64 [members, members], ones on the diagonal.
 
+    Raises:
+      ValueError: there are no arrays, or their leading axes differ.
+
     Reference: Fort et al. 2019 (arXiv 1912.02757), sec. 3.
     """
-    flat = np.concatenate([np.asarray(x, np.float64).reshape(len(x), -1) for x in jax.tree.leaves(members)], 1)
+    weights = members["params"] if isinstance(members, Mapping) and "params" in members else members
+    leaves = jax.tree.leaves(weights)
+    stacked = bool(leaves) and all(np.ndim(leaf) >= 1 and len(leaf) == len(leaves[0]) for leaf in leaves)
+    require(
+        stacked,
+        "weight_cosine: members must be stacked parameters, every array with one leading axis of members, as "
+        f"optim.snapshot_params gives them, got shapes {[np.shape(leaf) for leaf in leaves[:3]]}",
+    )
+    flat = np.concatenate([np.asarray(x, np.float64).reshape(len(x), -1) for x in leaves], 1)
     flat /= np.linalg.norm(flat, axis=1, keepdims=True)
     return flat @ flat.T
 

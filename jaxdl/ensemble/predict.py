@@ -1,7 +1,6 @@
 """Predictions of many members at once, and how good they are for each number of members."""
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -10,8 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxdl.arguments import check_integer, require
+from jaxdl.arguments import check_choice, check_function, check_integer, require, shown
 from jaxdl.data import Dataset
+from jaxdl.data.checks import check_dataset, check_model_fits, input_struct
+from jaxdl.identity import remembered
+from jaxdl.shapes import model_shapes
 from jaxdl.typing import Device, Params
 
 Via = Literal["auto", "vmap", "map"]
@@ -75,8 +77,14 @@ def predict(
     Raises:
       ValueError: an argument is not what it should be.
     """
-    shape = jnp.shape(images)[1:]
-    return _predictor("predict", model, members, shape, preprocess, via, devices, mean=True)(images)
+    require(
+        hasattr(images, "dtype") and images.ndim >= 2 and len(images) > 0,
+        f"predict: images must be an array [batch, height, width, channels], got {shown(images)}",
+    )
+    run = _predictor(
+        "predict", model, members, images.shape[1:], images.dtype, preprocess, via, devices, logarithms=False
+    )
+    return run(images)
 
 
 def probabilities(
@@ -106,17 +114,63 @@ def probabilities(
     Raises:
       ValueError: an argument is not what it should be.
     """
-    check_integer("probabilities", "batch_size", batch_size, at_least=1)
+    found = log_probabilities(
+        model,
+        members,
+        dataset,
+        batch_size=batch_size,
+        preprocess=preprocess,
+        via=via,
+        devices=devices,
+        function="probabilities",
+    )
+    return np.exp(found)
+
+
+def log_probabilities(
+    model: nn.Module,
+    members: Params,
+    dataset: Dataset,
+    *,
+    batch_size: int = 500,
+    preprocess: Preprocess | None = None,
+    via: Via = "auto",
+    devices: Sequence[Device] | None = None,
+    function: str = "log_probabilities",
+) -> np.ndarray:
+    """The logarithms of `probabilities`, in nats: those of improbable classes keep their digits.
+
+    Args:
+      model: as for `predict`.
+      members: as for `predict`.
+      dataset: as for `probabilities`.
+      batch_size: as for `probabilities`.
+      preprocess: as for `probabilities`.
+      via: as for `predict`.
+      devices: as for `predict`.
+      function: named in errors.
+
+    Returns:
+      float32 [members, examples, classes].
+
+    Raises:
+      ValueError: an argument is not what it should be.
+    """
+    check_dataset(function, "dataset", dataset)
+    check_integer(function, "batch_size", batch_size, at_least=1)
+    preprocess = preprocess or dataset.standardize
     run = _predictor(
-        "probabilities",
+        function,
         model,
         members,
         dataset.image_shape,
-        preprocess or dataset.standardize,
+        dataset.images.dtype,
+        preprocess,
         via,
         devices,
-        mean=False,
+        logarithms=True,
     )
+    check_model_fits(function, model, dataset, preprocess)
     parts = []
     for start in range(0, len(dataset), batch_size):
         images = dataset.images[start : start + batch_size]
@@ -155,11 +209,20 @@ def evaluate(
 
     Reference: Huang et al., `Snapshot Ensembles`, 2017 (arXiv 1704.00109), for the last m of M.
     """
-    each = probabilities(
-        model, members, dataset, batch_size=batch_size, preprocess=preprocess, via=via, devices=devices
-    )
-    together = np.cumsum(each[::-1].astype(np.float64), 0) / np.arange(1, len(each) + 1)[:, None, None]
-    return Evaluation(*(_stacked([scores(p, dataset.labels) for p in part]) for part in (together, each)))
+    each = log_probabilities(
+        model,
+        members,
+        dataset,
+        batch_size=batch_size,
+        preprocess=preprocess,
+        via=via,
+        devices=devices,
+        function="evaluate",
+    ).astype(np.float64)
+    # Means of probabilities, in logarithms: a confident member's probabilities are below what a float can hold.
+    counts = np.arange(1, len(each) + 1)[:, None, None]
+    together = np.logaddexp.accumulate(each[::-1], 0) - np.log(counts)
+    return Evaluation(*(_stacked([_scores(logs, dataset.labels) for logs in part]) for part in (together, each)))
 
 
 def scores(probabilities: np.ndarray, labels: np.ndarray) -> Scores:
@@ -170,10 +233,11 @@ def scores(probabilities: np.ndarray, labels: np.ndarray) -> Scores:
       labels: int [examples].
 
     Returns:
-      Python floats. The calibration error has 15 bins of equal width of the highest probability.
+      Python floats. The calibration error has 15 bins of equal width of the highest probability. The NLL is infinite
+      where the right class has probability 0; `evaluate` has it from the logarithms.
 
     Raises:
-      ValueError: shapes do not go together, or rows do not sum to 1.
+      ValueError: shapes do not go together, labels are out of range, or rows are no probabilities that sum to 1.
 
     Example:
       >>> round(scores(np.array([[0.8, 0.2], [0.6, 0.4]]), np.array([0, 1])).brier, 2)
@@ -187,44 +251,63 @@ def scores(probabilities: np.ndarray, labels: np.ndarray) -> Scores:
         p.ndim == 2 and labels.shape == p.shape[:1] and len(p) > 0,
         f"scores: needs probabilities [examples, classes] and labels [examples], got {p.shape} and {labels.shape}",
     )
-    sums_to_one = bool(np.allclose(p.sum(1), 1, atol=1e-3))
+    require(
+        np.issubdtype(labels.dtype, np.integer) and bool(np.all((labels >= 0) & (labels < p.shape[1]))),
+        f"scores: labels must be class numbers in 0..{p.shape[1] - 1}, got {shown(labels)}",
+    )
+    sums_to_one = bool(np.all(p >= 0) and np.allclose(p.sum(1), 1, atol=1e-3))
     require(sums_to_one, "scores: rows of probabilities must sum to 1; apply a softmax first")
-    right = p[np.arange(len(p)), labels]
-    confidence, correct = p.max(1), p.argmax(1) == labels
+    with np.errstate(divide="ignore"):
+        return _scores(np.log(p), labels)
+
+
+def _scores(logarithms: np.ndarray, labels: np.ndarray) -> Scores:
+    """How good probabilities are, from their logarithms [examples, classes]."""
+    p, examples = np.exp(logarithms), np.arange(len(logarithms))
+    right, confidence, correct = p[examples, labels], p.max(1), p.argmax(1) == labels
     place = np.minimum(np.ceil(confidence * _BINS).astype(int) - 1, _BINS - 1)  # bins ((k - 1) / 15, k / 15]
     gaps = np.bincount(place, confidence - correct, _BINS)
     return Scores(
         error=float(np.mean(~correct)),
-        nll=float(np.mean(-np.log(np.maximum(right, np.finfo(np.float64).tiny)))),
+        nll=float(np.mean(-logarithms[examples, labels])),
         brier=float(np.mean(np.sum(np.square(p), 1) - 2 * right + 1)),
         ece=float(np.abs(gaps).sum() / len(p)),
     )
 
 
-def member_variables(function: str, model: nn.Module, members: Params, image_shape: tuple[int, ...]) -> dict[str, Any]:
-    """Stacked variables from stacked parameters or variables; raises `ValueError` if they are not the model's."""
+def member_variables(function: str, model: nn.Module, members: Params, needed: dict[str, Any]) -> dict[str, Any]:
+    """Stacked variables from stacked parameters or variables; raises `ValueError` if they are not the model's.
+
+    Args:
+      function: named in errors.
+      model: the model.
+      members: parameters, or variables, with a leading axis.
+      needed: shapes of the model's variables, by collection.
+    """
+    require(
+        isinstance(members, Mapping),
+        f"{function}: members must be stacked parameters, optim.snapshot_params(state.opt_state) for example, or "
+        f'{{"params": ..., "batch_stats": ...}}, got {shown(members)}',
+    )
     variables = dict(members) if "params" in members else {"params": members}
-    needed = _needed(model, tuple(image_shape))
     require(
         "batch_stats" not in needed or bool(jax.tree.leaves(variables.get("batch_stats", {}))),
         f"{function}: {type(model).__name__} has batch statistics, and these members have none; pass "
         'optim.snapshot_variables, or {"params": ..., "batch_stats": ...} with those of ensemble.update_batch_stats',
     )
     variables = {name: variables[name] for name in needed if name in variables}
-    shapes = jax.tree.map(lambda leaf: leaf.shape[1:], variables)
-    sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(variables)}
+    leaves = jax.tree.leaves(variables)
+    are_arrays = bool(leaves) and all(hasattr(leaf, "shape") for leaf in leaves)
+    fits = are_arrays and jax.tree.map(lambda leaf: leaf.shape[1:], variables) == jax.tree.map(
+        lambda leaf: leaf.shape, dict(needed)
+    )
     require(
-        shapes == jax.tree.map(lambda leaf: leaf.shape, dict(needed)) and len(sizes) == 1,
+        fits and len({leaf.shape[:1] for leaf in leaves}) == 1,
         f"{function}: members must be trees like the variables of {type(model).__name__}, every array with one leading "
         "axis of members; stack them with jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)",
     )
+    require(leaves[0].shape[0] > 0, f"{function}: there are 0 members; pass at least one")
     return variables
-
-
-@functools.lru_cache(maxsize=64)
-def _needed(model, image_shape):
-    """Shapes of a model's variables."""
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *image_shape)), train=False))
 
 
 def members_mesh(function: str, members: int, devices: Sequence[Device] | None) -> Mesh:
@@ -243,24 +326,32 @@ def _predictor(
     model: nn.Module,
     members: Params,
     image_shape: tuple[int, ...],
+    dtype: Any,
     preprocess: Preprocess | None,
     via: Via,
     devices: Sequence[Device] | None,
     *,
-    mean: bool,
+    logarithms: bool,
 ) -> Callable[[Any], jax.Array]:
-    """A function of images that gives all members' probabilities, or their mean."""
-    require(via in ("auto", "vmap", "map"), f'{function}: via must be "auto", "vmap" or "map", got via={via!r}')
-    variables = member_variables(function, model, members, image_shape)
+    """A function of images: the logarithms of all members' probabilities, or else the mean of the probabilities."""
+    require(
+        isinstance(model, nn.Module), f"{function}: model must be a flax.linen module, got {shown(model)}; it is first"
+    )
+    check_choice(function, "via", via, ("auto", "vmap", "map"))
+    if preprocess is not None:
+        check_function(function, "preprocess", preprocess, "train_set.standardize")
+    inputs = input_struct(function, tuple(image_shape), dtype, preprocess)
+    needed = model_shapes(model, inputs.shape[1:], inputs.dtype).variables
+    variables = member_variables(function, model, members, needed)
     leaves = jax.tree.leaves(variables["params"])
     if via == "auto":
         convolutions = any(leaf.ndim >= 5 for leaf in leaves)
         via = "map" if convolutions and jax.default_backend() == "cpu" else "vmap"
     mesh = members_mesh(function, len(leaves[0]), devices)
-    run = _compiled(model, preprocess, via, mesh, mean)
+    run = _compiled(model, preprocess, via, mesh, logarithms)
     variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec(MEMBERS)))
     # Several CPU devices deadlock (jax below 0.12) if many programs in which they meet are under way.
-    may_deadlock = mean and mesh.size > 1 and mesh.devices[0].platform == "cpu"
+    may_deadlock = not logarithms and mesh.size > 1 and mesh.devices[0].platform == "cpu"
 
     def predict(images):
         found = run(variables, jax.device_put(images, NamedSharding(mesh, PartitionSpec())))
@@ -269,24 +360,21 @@ def _predictor(
     return predict
 
 
-@functools.lru_cache(maxsize=64)
-def _compiled(model: nn.Module, preprocess: Preprocess | None, via: str, mesh: Mesh, mean: bool) -> Callable:
+@remembered(maxsize=8)
+def _compiled(model: nn.Module, preprocess: Preprocess | None, via: str, mesh: Mesh, logarithms: bool) -> Callable:
     def each(variables, images):
         inputs = images if preprocess is None else preprocess(images)
-        require(
-            jnp.issubdtype(inputs.dtype, jnp.floating),
-            f"the model would be shown {inputs.dtype} images; pass preprocess=dataset.standardize, or floats",
-        )
 
         def member(variables):
             logits: Any = model.apply(variables, inputs, train=False)
-            return jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+            wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+            return jax.nn.log_softmax(wide) if logarithms else jax.nn.softmax(wide)
 
         return jax.lax.map(member, variables) if via == "map" else jax.vmap(member)(variables)
 
     part, whole = PartitionSpec(MEMBERS), PartitionSpec()
     spread = jax.shard_map(each, mesh=mesh, in_specs=(part, whole), out_specs=part, check_vma=False)
-    if not mean:
+    if logarithms:
         return jax.jit(spread)
     return jax.jit(lambda *x: jnp.mean(spread(*x), 0), out_shardings=NamedSharding(mesh, whole))
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
-from jaxdl.arguments import check_real
+from jaxdl.arguments import check_flag, check_real
 from jaxdl.typing import Params, Scalar
 
 
@@ -55,7 +55,7 @@ def scale_by_adagrad(
       A gradient transformation with state `AdagradState`.
 
     Raises:
-      ValueError: a value is negative or not finite.
+      ValueError: a value is negative or not finite, or `eps_in_sqrt` is no bool.
 
     Example:
       >>> import jax.numpy as jnp
@@ -69,9 +69,14 @@ def scale_by_adagrad(
     """
     check_real("scale_by_adagrad", "initial_accumulator", initial_accumulator, at_least=0)
     check_real("scale_by_adagrad", "eps", eps, at_least=0)
+    check_flag("scale_by_adagrad", "eps_in_sqrt", eps_in_sqrt)
 
     def init(params: Params) -> AdagradState:
-        return AdagradState(jax.tree.map(lambda p: jnp.full_like(_second_accumulator(p), initial_accumulator), params))
+        def full(param):
+            # A copy: of an injected number and a scalar parameter full_like makes the array of the number itself.
+            return jnp.array(jnp.full_like(_second_accumulator(param), initial_accumulator))
+
+        return AdagradState(jax.tree.map(full, params))
 
     def update(updates, state, params=None):
         del params
@@ -112,7 +117,7 @@ def scale_by_rmsprop(
       A gradient transformation with state `RMSPropState`.
 
     Raises:
-      ValueError: a value is out of its range.
+      ValueError: a value is out of its range, or a flag is no bool.
 
     Example:
       >>> import jax.numpy as jnp
@@ -127,6 +132,8 @@ def scale_by_rmsprop(
     """
     check_real("scale_by_rmsprop", "decay", decay, at_least=0, below=1)
     check_real("scale_by_rmsprop", "eps", eps, at_least=0)
+    for name, flag in (("eps_in_sqrt", eps_in_sqrt), ("centered", centered), ("bias_correction", bias_correction)):
+        check_flag("scale_by_rmsprop", name, flag)
 
     def init(params: Params) -> RMSPropState:
         second = jax.tree.map(_second_accumulator, params)
@@ -176,7 +183,7 @@ def scale_by_adam(
       A gradient transformation with state `AdamState`.
 
     Raises:
-      ValueError: a value is out of its range.
+      ValueError: a value is out of its range, or a flag is no bool.
 
     Example:
       >>> import jax.numpy as jnp
@@ -191,6 +198,8 @@ def scale_by_adam(
     check_real("scale_by_adam", "b1", b1, at_least=0, below=1)
     check_real("scale_by_adam", "b2", b2, at_least=0, below=1)
     check_real("scale_by_adam", "eps", eps, at_least=0)
+    check_flag("scale_by_adam", "eps_in_sqrt", eps_in_sqrt)
+    check_flag("scale_by_adam", "bias_correction", bias_correction)
 
     def init(params: Params) -> AdamState:
         first, second = (jax.tree.map(zeros, params) for zeros in (_first_accumulator, _second_accumulator))

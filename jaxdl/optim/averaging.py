@@ -4,15 +4,18 @@ Both are last links of a chain: they pass the updates on as they are, and averag
 they are jitted, sharded, saved and resumed with the rest of the state.
 """
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl.arguments import check_integer, check_real, require
-from jaxdl.tree import find_states
+from jaxdl.arguments import check_flag, check_real, require, shown
+from jaxdl.optim.checks import check_opt_state, check_schedule, check_updates
+from jaxdl.tree import check_arrays, find_states, path_name
 from jaxdl.typing import Params, ScalarOrSchedule
 
 
@@ -33,6 +36,26 @@ class EmaState(NamedTuple):
 
 
 State = TypeVar("State", bound=NamedTuple)
+
+_every_iterate: contextvars.ContextVar[bool] = contextvars.ContextVar("_every_iterate", default=False)
+
+
+@contextlib.contextmanager
+def every_iterate_due() -> Iterator[None]:
+    """Within it `swa` and `snapshots` take every iterate, whatever their start and period: to see what they would take.
+
+    Holds for updates that are computed at once, not for those compiled before.
+    """
+    before = _every_iterate.set(True)
+    try:
+        yield
+    finally:
+        _every_iterate.reset(before)
+
+
+def is_due(count: jax.Array, start: int, period: int) -> jax.Array:
+    """Whether the iterate that the update number `count` reaches is one of start + period, start + 2 period, ..."""
+    return jnp.asarray(_every_iterate.get()) | ((count > start) & ((count - start) % period == 0))
 
 
 def swa(start: int, period: int = 1, *, name: str = "swa") -> optax.GradientTransformation:
@@ -69,17 +92,18 @@ def swa(start: int, period: int = 1, *, name: str = "swa") -> optax.GradientTran
     Reference: Izmailov et al., `Averaging Weights Leads to Wider Optima and Better Generalization`, 2018 (arXiv
     1803.05407), algorithm 1.
     """
-    check_integer("swa", "start", start, at_least=0, remedy="use start=0 to average from the first update")
-    check_integer("swa", "period", period, at_least=1, remedy="use period=1 to average every step")
+    of_a_run = "use start=0 to average from the first update, int(0.75 * steps) to average the last quarter of a run"
+    check_updates("swa", "start", start, at_least=0, remedy=of_a_run)
+    check_updates("swa", "period", period, at_least=1, remedy="use period=1 to average every step")
     check_name("swa", name)
 
     def init(params: Params) -> SwaState:
-        zero = jnp.zeros([], jnp.int32)
-        return SwaState(zero, zero, {name: _wide_zeros(params)})
+        # Each field has an array of its own, here and elsewhere: the state may be donated.
+        return SwaState(jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32), {name: _wide_zeros(params)})
 
     def update(updates, state, params=None):
         count = state.count + 1
-        due = (count > start) & ((count - start) % period == 0)
+        due = is_due(count, start, period)
         averaged = state.averaged + due
 
         def step(mean, reached):
@@ -119,7 +143,7 @@ def ema(decay: ScalarOrSchedule, *, debias: bool = True, name: str = "ema") -> o
       A gradient transformation with state `EmaState`; updates pass unchanged.
 
     Raises:
-      ValueError: `decay` is out of its range; or, from `update`, no parameters.
+      ValueError: `decay` is out of its range, `debias` is no bool; or, from `update`, no parameters.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -134,8 +158,11 @@ def ema(decay: ScalarOrSchedule, *, debias: bool = True, name: str = "ema") -> o
     References: Polyak and Juditsky, `Acceleration of stochastic approximation by averaging`, 1992, for averages of
     iterates; Kingma and Ba, `Adam`, 2014 (arXiv 1412.6980), sec. 7.2, for this one.
     """
-    if not callable(decay):
+    if callable(decay):
+        check_schedule("ema", "decay", decay)
+    else:
         check_real("ema", "decay", decay, at_least=0, below=1, remedy="0.999 remembers about 1,000 updates")
+    check_flag("ema", "debias", debias)
     check_name("ema", name)
 
     def init(params: Params) -> EmaState:
@@ -166,10 +193,16 @@ def swa_params(opt_state: Any, params: Params, *, name: str | None = None) -> Pa
       name: of the average, where there are several.
 
     Raises:
-      ValueError: there is no such average, or there are several and no name.
+      ValueError: there is no such average, there are several and no name, the state is that of a whole population, or
+        the parameters are not those that go with it.
     """
+    check_not_swapped("swa_params", SwaState, opt_state, params)
     state, mean = find_named("swa_params", "swa", SwaState, "mean", opt_state, name)
-    return _read(mean, params, lambda m: m, state.averaged > 0)
+    check_one_member("swa_params", state)
+    there = state.averaged > 0
+    return beside(
+        "swa_params", mean, params, lambda m, p: jnp.where(there, m.astype(p.dtype), p), lambda masked: masked
+    )
 
 
 def ema_params(opt_state: Any, params: Params, *, name: str | None = None) -> Params:
@@ -181,10 +214,18 @@ def ema_params(opt_state: Any, params: Params, *, name: str | None = None) -> Pa
       name: of the average, where there are several.
 
     Raises:
-      ValueError: there is no such average, or there are several and no name.
+      ValueError: there is no such average, there are several and no name, the state is that of a whole population, or
+        the parameters are not those that go with it.
     """
+    check_not_swapped("ema_params", EmaState, opt_state, params)
     state, mean = find_named("ema_params", "ema", EmaState, "mean", opt_state, name)
-    return _read(mean, params, lambda m: m / state.weight.astype(m.dtype), state.count > 0)
+    check_one_member("ema_params", state)
+    there = state.count > 0
+
+    def average(m, p):
+        return jnp.where(there, (m / state.weight.astype(m.dtype)).astype(p.dtype), p)
+
+    return beside("ema_params", mean, params, average, lambda masked: masked)
 
 
 def reached_params(function: str, params: Params | None, updates: Params) -> Params:
@@ -196,7 +237,10 @@ def reached_params(function: str, params: Params | None, updates: Params) -> Par
 
 def check_name(function: str, name: str) -> None:
     """Raises `ValueError` for what cannot tell one transformation from another."""
-    require(isinstance(name, str) and bool(name), f"{function}: name must be a string that is not empty, got {name!r}")
+    require(
+        isinstance(name, str) and bool(name),
+        f"{function}: name must be a string that is not empty, got name={shown(name)}",
+    )
 
 
 def _wide_zeros(params: Params) -> Params:
@@ -207,6 +251,7 @@ def find_named(
     function: str, what: str, kind: type[State], field: str, opt_state: Any, name: str | None
 ) -> tuple[State, Params]:
     """The one state of a kind that is meant, and what it keeps under its name in a field."""
+    check_opt_state(function, opt_state)
     found = [
         (state, own, kept) for state in find_states(opt_state, kind) for own, kept in getattr(state, field).items()
     ]
@@ -224,10 +269,66 @@ def find_named(
     return chosen[0]
 
 
-def _read(mean: Params, params: Params, value: Callable[[jax.Array], jax.Array], there: jax.Array) -> Params:
-    """Averages in the parameters' dtypes; the parameters themselves where one is masked or not yet there."""
+def check_not_swapped(function: str, kind: type, opt_state: Any, params: Params) -> None:
+    """Raises `ValueError` if the state stands where the parameters belong."""
+    require(
+        not find_states(params, kind) or bool(find_states(opt_state, kind)),
+        f"{function}: the optimizer's state stands in the place of the parameters; the order is "
+        f"{function}(opt_state, params)",
+    )
 
-    def leaf(p, m):
-        return p if isinstance(m, optax.MaskedNode) else jnp.where(there, value(m).astype(p.dtype), p)
 
-    return jax.tree.map(leaf, params, mean)
+def check_one_member(function: str, state: Any) -> None:
+    """Raises `ValueError` for the stacked states of a population, whose counters have an axis of members."""
+    require(
+        state.count.ndim == 0,
+        f"{function}: the state is that of {list(state.count.shape)} members side by side; take one first, as in "
+        "jax.tree.map(lambda x: x[i], state)",
+    )
+
+
+def beside(
+    function: str,
+    kept: Params,
+    params: Params,
+    value: Callable[[jax.Array, jax.Array], jax.Array],
+    masked: Callable[[jax.Array], jax.Array],
+    *,
+    leading: int = 0,
+) -> Params:
+    """A tree like the parameters: `value(kept, param)` where something is kept, `masked(param)` where it was masked.
+
+    Args:
+      function: named in errors.
+      kept: a tree like the parameters, with `optax.MaskedNode` in the place of what was masked (subtrees too).
+      params: the parameters.
+      value: see above.
+      masked: see above.
+      leading: axes of what is kept before those of the parameters.
+
+    Raises:
+      ValueError: the parameters are not those that go with what is kept.
+    """
+    is_masked = lambda node: isinstance(node, optax.MaskedNode)  # noqa: E731
+    nodes, structure = jax.tree.flatten(kept, is_leaf=is_masked)
+    paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(kept, is_leaf=is_masked)]
+    places = list(zip(paths, nodes, strict=True))
+    hidden = [path for path, node in places if is_masked(node)]
+    given = {
+        path_name(path): getattr(leaf, "shape", None) for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+    check_arrays(
+        f"{function}: these are not the parameters that go with this optimizer state",
+        needed={path: node.shape[leading:] for path, node in places if not is_masked(node)},
+        given={path: shape for path, shape in given.items() if not any(_is_within(path, part) for part in hidden)},
+    )
+    parts = structure.flatten_up_to(params)  # subtrees where whole ones are masked
+    found = [
+        jax.tree.map(masked, part) if is_masked(node) else value(node, part)
+        for node, part in zip(nodes, parts, strict=True)
+    ]
+    return jax.tree.unflatten(structure, found)
+
+
+def _is_within(path: str, part: str) -> bool:
+    return not part or path == part or path.startswith(f"{part}/")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl.arguments import check_real, require
+from jaxdl.arguments import check_real, require, shown
 from jaxdl.typing import Scalar
 
 Mask = Any
@@ -128,15 +128,24 @@ def _add_to_updates(name: str, term: Callable[[jax.Array], jax.Array], mask: Mas
 
 
 def checked_mask(name: str, mask: Mask) -> Callable[[Any], Any]:
-    """The mask as a function of the parameters, which raises `ValueError` unless it is a tree of bools like them."""
+    """The mask as a function of the parameters, which raises `ValueError` unless it is a tree of bools like them.
+
+    What can be no mask of any parameters raises at once.
+    """
+    remedy = "pass a function of the parameters such as optim.no_bias_no_norm"
+    if isinstance(mask, bool):  # what optax.inject_hyperparams makes of a function that it takes for a schedule
+        remedy += '; with optax.inject_hyperparams add static_args=("mask",)'
+    bools = callable(mask) or (
+        bool(jax.tree.leaves(mask)) and all(isinstance(leaf, bool) for leaf in jax.tree.leaves(mask))
+    )
+    require(bools, f"{name}: mask must be a tree of bools like the parameters, got mask={shown(mask)}; {remedy}")
 
     def of(params):
         found = mask(params) if callable(mask) else mask
         wanted = jax.tree.structure(params)
         require(
             jax.tree.structure(found) == wanted and all(isinstance(leaf, bool) for leaf in jax.tree.leaves(found)),
-            f"{name}: mask must be a tree of bools like the parameters, {wanted}, got {found!r}; "
-            "pass a function of the parameters such as optim.no_bias_no_norm",
+            f"{name}: mask must be a tree of bools like the parameters, {wanted}, got {shown(found)}; {remedy}",
         )
         return found
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl.arguments import check_integer, check_real, require
+from jaxdl.arguments import check_real, require, shown
+from jaxdl.optim.checks import check_opt_state, check_updates
 from jaxdl.tree import find_states
 
 
@@ -45,7 +46,7 @@ def dynamic_loss_scale(
       A gradient transformation with state `LossScaleState`.
 
     Raises:
-      ValueError: a value is out of its range.
+      ValueError: a value is out of its range, or `inner` is no gradient transformation.
 
     Example:
       >>> import jax.numpy as jnp
@@ -62,16 +63,22 @@ def dynamic_loss_scale(
     those of `torch.amp.GradScaler`.
     """
     name = "dynamic_loss_scale"
-    require(hasattr(inner, "update"), f"{name}: inner must be a gradient transformation, got {inner!r}")
+    require(
+        hasattr(inner, "init") and hasattr(inner, "update"),
+        f"{name}: inner must be a gradient transformation, got inner={shown(inner)}; pass optim.momentum(0.1) for "
+        "example",
+    )
     check_real(name, "initial", initial, at_least=1)
-    check_integer(name, "period", period, at_least=1)
+    check_updates(name, "period", period, at_least=1)
     check_real(name, "factor", factor, at_least=1)
-    require(factor > 1, f"{name}: factor must be above 1, got factor={factor!r}; use 2.0")
+    require(
+        isinstance(factor, jax.Array) or factor > 1, f"{name}: factor must be above 1, got factor={factor!r}; use 2.0"
+    )
     inner = optax.with_extra_args_support(inner)
 
     def init(params):
-        none = jnp.zeros([], jnp.int32)
-        return LossScaleState(jnp.asarray(initial, jnp.float32), none, none, inner.init(params))
+        good, skipped = jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32)
+        return LossScaleState(jnp.array(initial, jnp.float32), good, skipped, inner.init(params))
 
     def update(updates, state, params=None, **extra):
         finite = all_finite(updates)
@@ -93,7 +100,15 @@ def dynamic_loss_scale(
 
 
 def loss_scale(opt_state: Any) -> jax.Array | None:
-    """What the loss has to be multiplied by, as float32 scalar; None if there is no `dynamic_loss_scale`."""
+    """What the loss has to be multiplied by, as float32 scalar; None if there is no `dynamic_loss_scale`.
+
+    Args:
+      opt_state: the state of any chain.
+
+    Raises:
+      ValueError: `opt_state` is no optimizer state, but the chain or a whole training state.
+    """
+    check_opt_state("loss_scale", opt_state)
     found = find_states(opt_state, LossScaleState)
     return found[0].scale if found else None
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
-from jaxdl.arguments import check_real, require
+from jaxdl.arguments import check_flag, check_real, require
+from jaxdl.optim.checks import check_dtype, check_opt_state
 from jaxdl.tree import find_states
 from jaxdl.typing import Params, Scalar
 
@@ -23,7 +24,7 @@ def scale_by_momentum(
     decay: Scalar,
     *,
     nesterov: bool = False,
-    dampening: Scalar = 0.0,
+    dampening: Scalar | None = None,
     accumulator_dtype: DTypeLike | None = None,
 ) -> optax.GradientTransformation:
     r"""Replaces the gradient by a velocity that remembers earlier gradients.
@@ -48,14 +49,15 @@ def scale_by_momentum(
     Args:
       decay: :math:`\mu`, in [0, 1).
       nesterov: whether to look ahead.
-      dampening: :math:`\tau`, in [0, 1); Nesterov's form takes none.
+      dampening: :math:`\tau`, in [0, 1), by default none; Nesterov's form takes none.
       accumulator_dtype: dtype of the velocity; by default that of the parameters. Updates keep the gradients' dtype.
 
     Returns:
       A gradient transformation with state `MomentumState`.
 
     Raises:
-      ValueError: a value is out of its range, or `dampening` is given with `nesterov=True`.
+      ValueError: a value is out of its range, `nesterov` is no bool, `accumulator_dtype` is no floating-point one, or
+        `dampening` is given with `nesterov=True`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -73,12 +75,17 @@ def scale_by_momentum(
       Sutskever et al., `On the importance of initialization and momentum in deep learning`, 2013, eq. 7
     """
     check_real("scale_by_momentum", "decay", decay, at_least=0, below=1)
+    check_flag("scale_by_momentum", "nesterov", nesterov)
+    if accumulator_dtype is not None:
+        check_dtype("scale_by_momentum", "accumulator_dtype", accumulator_dtype)
+    if dampening is None:
+        dampening = 0.0
     check_real("scale_by_momentum", "dampening", dampening, at_least=0, below=1)
     undampened = not isinstance(dampening, jax.Array) and dampening == 0
     require(
         undampened or not nesterov,
         f"scale_by_momentum: Nesterov momentum takes no dampening, got dampening={dampening!r}; "
-        "pass dampening=0 or nesterov=False",
+        "leave it out or pass nesterov=False",
     )
 
     def init(params: Params) -> MomentumState:
@@ -146,13 +153,14 @@ def scale_by_nesterov_lookahead(decay: Scalar) -> optax.GradientTransformation:
     check_real("scale_by_nesterov_lookahead", "decay", decay, at_least=0, below=1)
 
     def init(params: Params) -> LookaheadState:
-        return LookaheadState(jnp.asarray(decay, jnp.result_type(float)), jax.tree.map(jnp.zeros_like, params))
+        # An array of its own: an injected decay lies in the state of optax.inject_hyperparams, too.
+        return LookaheadState(jnp.array(decay, jnp.result_type(float)), jax.tree.map(jnp.zeros_like, params))
 
     def update(updates, state, params=None):
         del params
         velocity = jax.tree.map(lambda u, v: (decay * v + u).astype(v.dtype), updates, state.velocity)
         updates = jax.tree.map(lambda u, v: v.astype(u.dtype), updates, velocity)
-        return updates, LookaheadState(jnp.asarray(decay, state.decay.dtype), velocity)
+        return updates, LookaheadState(jnp.array(decay, state.decay.dtype), velocity)
 
     return optax.GradientTransformation(init, update)
 
@@ -168,11 +176,23 @@ def lookahead_params(params: Params, opt_state: Any) -> Params:
       A tree like `params`.
 
     Raises:
-      ValueError: there are two look-aheads in the chain, or one that is masked or not like the parameters.
+      ValueError: there are two look-aheads in the chain, or one that is masked, not like the parameters, or seen to
+        stand before the learning rate; or the arguments are in the wrong order.
     """
+    check_opt_state("lookahead_params", opt_state)
+    require(
+        not find_states(params, LookaheadState),
+        "lookahead_params: the optimizer's state stands in the place of the parameters; the order is "
+        "lookahead_params(params, opt_state)",
+    )
     found = find_states(opt_state, LookaheadState)
     if not found:
         return params
+    require(
+        not _before_the_rate(opt_state),
+        "lookahead_params: scale_by_nesterov_lookahead stands before the learning rate, and takes its velocity for a "
+        "move; put it after, as in optax.chain(optax.scale_by_learning_rate(rate), scale_by_nesterov_lookahead(decay))",
+    )
     require(
         len(found) == 1 and jax.tree.structure(found[0].velocity) == jax.tree.structure(params),
         "lookahead_params: the chain must hold one scale_by_nesterov_lookahead over all parameters, "
@@ -180,3 +200,23 @@ def lookahead_params(params: Params, opt_state: Any) -> Params:
     )
     state = found[0]
     return jax.tree.map(lambda p, v: (p + state.decay * v).astype(p.dtype), params, state.velocity)
+
+
+def _before_the_rate(opt_state: Any) -> bool:
+    """Whether a look-ahead is seen to stand before a learning rate.
+
+    A constant rate leaves no trace in a state: seen are a schedule after the look-ahead, and a link without state after
+    a look-ahead that is the first link.
+    """
+    links = _links(opt_state)
+    place = next((i for i, link in enumerate(links) if isinstance(link, LookaheadState)), len(links))
+    after = links[place + 1 :]
+    rates = optax.ScaleByScheduleState, *((optax.EmptyState,) if place == 0 else ())
+    return any(isinstance(link, rates) for link in after)
+
+
+def _links(state: Any) -> list[Any]:
+    """The states of a chain's links, those of chains within it too."""
+    if type(state) is tuple:
+        return [link for part in state for link in _links(part)]
+    return [state]

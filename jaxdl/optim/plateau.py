@@ -4,10 +4,13 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxdl.arguments import check_integer, check_real, require
+from jaxdl.arguments import check_choice, check_real, require, shown
+from jaxdl.optim.checks import check_opt_state, check_updates
 
 
 class PlateauState(NamedTuple):
@@ -66,25 +69,26 @@ def reduce_on_plateau(
     """
     name = "reduce_on_plateau"
     check_real(name, "factor", factor, at_least=0, below=1)
-    require(factor > 0, f"{name}: factor must be in (0, 1), got factor={factor!r}; use 0.1 to divide by 10")
-    check_integer(name, "patience", patience, at_least=0)
-    check_integer(name, "cooldown", cooldown, at_least=0)
+    require(
+        isinstance(factor, jax.Array) or factor > 0,
+        f"{name}: factor must be in (0, 1), got factor={factor!r}; use 0.1 to divide by 10",
+    )
+    check_updates(name, "patience", patience, at_least=0)
+    check_updates(name, "cooldown", cooldown, at_least=0)
     check_real(name, "threshold", threshold, at_least=0)
     check_real(name, "min_scale", min_scale, at_least=0)
     if every is not None:
-        check_integer(name, "every", every, at_least=1, remedy="pass None to be fed by observe")
-    require(mode in ("min", "max"), f'{name}: mode must be "min" or "max", got mode={mode!r}')
-    require(
-        threshold_mode in ("relative", "absolute"),
-        f'{name}: threshold_mode must be "relative" or "absolute", got threshold_mode={threshold_mode!r}',
-    )
+        check_updates(name, "every", every, at_least=1, remedy="pass None to be fed by observe")
+    check_choice(name, "mode", mode, ("min", "max"))
+    check_choice(name, "threshold_mode", threshold_mode, ("relative", "absolute"))
     sign = 1.0 if mode == "min" else -1.0  # a higher value is a lower one with its sign turned round
 
     def init(params):
         del params
-        zero, none = jnp.zeros([], jnp.float32), jnp.zeros([], jnp.int32)
-        fed = jnp.asarray(0 if every is None else every, jnp.int32)
-        return PlateauState(jnp.ones([], jnp.float32), zero, none, none, none, zero, none, fed)
+        best, total = jnp.zeros([], jnp.float32), jnp.zeros([], jnp.float32)
+        seen, bad, resting, count = (jnp.zeros([], jnp.int32) for _ in range(4))
+        fed = jnp.array(0 if every is None else every, jnp.int32)
+        return PlateauState(jnp.ones([], jnp.float32), best, seen, bad, resting, total, count, fed)
 
     def judge(state: PlateauState) -> PlateauState:
         value = sign * state.total / jnp.maximum(state.count, 1)
@@ -113,7 +117,7 @@ def reduce_on_plateau(
                     "train.make_step, or pass every=None and call observe"
                 )
             state = state._replace(total=state.total + jnp.asarray(value, jnp.float32), count=state.count + 1)
-        due = state.count >= (every or 1)
+        due = state.count >= (1 if every is None else every)
         state = jax.tree.map(lambda new, old: jnp.where(due, new, old), judge(state), state)
         return jax.tree.map(lambda u: (state.scale * u).astype(u.dtype), updates), state
 
@@ -129,7 +133,23 @@ def observe(opt_state: Any, value: ArrayLike) -> Any:
 
     Returns:
       The new optimizer state.
+
+    Raises:
+      ValueError: the value is not one finite number, or `opt_state` is no optimizer state, but the chain or a whole
+        training state.
     """
+    check_opt_state("observe", opt_state)
+    shape = np.shape(value) if isinstance(value, int | float | np.ndarray | np.generic | jax.Array) else None
+    require(
+        shape == (),
+        f"observe: value must be one number, got value={shown(value)}; take the mean, or for members side by side "
+        "jax.vmap(optim.observe)(opt_state, values)",
+    )
+    require(
+        isinstance(value, Tracer) or bool(np.isfinite(np.asarray(value))),
+        f"observe: value must be finite, got value={shown(value)}; watch one that stays finite, the error for "
+        "example, or stop the run",
+    )
 
     def tell(node):
         if not isinstance(node, PlateauState):

@@ -8,8 +8,9 @@ injected with `optax.inject_hyperparams`, changed and read back without recompil
 import jax
 import optax
 
-from jaxdl.arguments import check_real
+from jaxdl.arguments import check_flag, check_real, require
 from jaxdl.optim.adaptive import scale_by_adagrad, scale_by_adam, scale_by_rmsprop
+from jaxdl.optim.checks import check_rate
 from jaxdl.optim.decay import Mask, add_l2, decoupled_weight_decay
 from jaxdl.optim.momentum import scale_by_momentum
 from jaxdl.typing import Scalar, ScalarOrSchedule
@@ -18,12 +19,14 @@ from jaxdl.typing import Scalar, ScalarOrSchedule
 def sgd(
     learning_rate: ScalarOrSchedule,
     *,
-    momentum: Scalar = 0.0,
+    momentum: Scalar | None = None,
     nesterov: bool = False,
-    dampening: Scalar = 0.0,
+    dampening: Scalar | None = None,
     weight_decay: Scalar = 0.0,
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent, with momentum if asked: `torch.optim.SGD`. See `scale_by_momentum`.
+
+    Without `momentum`, or with 0, the state has no velocity; with one that is injected it has, whatever that is.
 
     Example:
       >>> import jax.numpy as jnp
@@ -31,17 +34,19 @@ def sgd(
       >>> tx.update(jnp.array([1.0]), tx.init(jnp.zeros(1)))[0]
       Array([-0.1], dtype=float32)
     """
-    check_real("sgd", "momentum", momentum, at_least=0, below=1)
-    check_real("sgd", "dampening", dampening, at_least=0, below=1)
-    moving = isinstance(momentum, jax.Array) or momentum > 0
-    if not moving and nesterov:
-        raise ValueError(f"sgd: nesterov=True needs momentum > 0, got momentum={momentum!r}; pass momentum=0.9")
-    velocity = scale_by_momentum(momentum, nesterov=nesterov, dampening=dampening) if moving else optax.identity()
-    return _chain("sgd", learning_rate, weight_decay, velocity)
+    if dampening is not None:
+        check_real("sgd", "dampening", dampening, at_least=0, below=1)
+    check_flag("sgd", "nesterov", nesterov)
+    moving = _if_moving("sgd", momentum)
+    if moving is None:
+        require(not nesterov, f"sgd: nesterov=True needs momentum > 0, got momentum={momentum!r}; pass momentum=0.9")
+        return _chain("sgd", learning_rate, weight_decay, optax.identity())
+    link = scale_by_momentum(moving, nesterov=nesterov, dampening=dampening)
+    return _chain("sgd", learning_rate, weight_decay, link)
 
 
 def momentum(
-    learning_rate: ScalarOrSchedule, *, decay: Scalar = 0.9, dampening: Scalar = 0.0, weight_decay: Scalar = 0.0
+    learning_rate: ScalarOrSchedule, *, decay: Scalar = 0.9, dampening: Scalar | None = None, weight_decay: Scalar = 0.0
 ) -> optax.GradientTransformation:
     """Gradient descent along a velocity (Polyak 1964). See `scale_by_momentum`."""
     return _chain("momentum", learning_rate, weight_decay, scale_by_momentum(decay, dampening=dampening))
@@ -75,17 +80,17 @@ def rmsprop(
     eps_in_sqrt: bool = False,
     centered: bool = False,
     bias_correction: bool = False,
-    momentum: Scalar = 0.0,
+    momentum: Scalar | None = None,
     weight_decay: Scalar = 0.0,
 ) -> optax.GradientTransformation:
     """RMSProp (Tieleman and Hinton 2012); the defaults are `torch.optim.RMSprop`'s. See `scale_by_rmsprop`.
 
-    With `momentum` the scaled gradients go through `scale_by_momentum` before the learning rate, as in torch.
+    With `momentum` (by default none) the scaled gradients go through `scale_by_momentum` before the learning rate, as
+    in torch.
     """
-    check_real("rmsprop", "momentum", momentum, at_least=0, below=1)
-    moving = isinstance(momentum, jax.Array) or momentum > 0
     link = scale_by_rmsprop(decay, eps=eps, eps_in_sqrt=eps_in_sqrt, centered=centered, bias_correction=bias_correction)
-    velocity = scale_by_momentum(momentum) if moving else optax.identity()
+    moving = _if_moving("rmsprop", momentum)
+    velocity = optax.identity() if moving is None else scale_by_momentum(moving)
     return _chain("rmsprop", learning_rate, weight_decay, link, velocity)
 
 
@@ -131,7 +136,7 @@ def sgdw(
     *,
     momentum: Scalar = 0.9,
     nesterov: bool = False,
-    dampening: Scalar = 0.0,
+    dampening: Scalar | None = None,
     weight_decay: Scalar = 0.01,
     mask: Mask = None,
 ) -> optax.GradientTransformation:
@@ -160,7 +165,7 @@ def alexnet_sgd(
 
     Reference: Krizhevsky et al., `ImageNet classification with deep convolutional neural networks`, 2012, sec. 5
     """
-    _check_rate("alexnet_sgd", learning_rate)
+    check_rate("alexnet_sgd", learning_rate)
     check_real("alexnet_sgd", "weight_decay", weight_decay, at_least=0)
     return optax.chain(add_l2(weight_decay), optax.scale_by_learning_rate(learning_rate), scale_by_momentum(momentum))
 
@@ -169,13 +174,16 @@ def _chain(
     name: str, learning_rate: ScalarOrSchedule, weight_decay: Scalar, *links: optax.GradientTransformation
 ) -> optax.GradientTransformation:
     """L2 penalty (if any), the links, the learning rate with its sign."""
-    _check_rate(name, learning_rate)
+    check_rate(name, learning_rate)
     check_real(name, "weight_decay", weight_decay, at_least=0)
     decayed = isinstance(weight_decay, jax.Array) or weight_decay > 0
     penalty = add_l2(weight_decay) if decayed else optax.identity()  # the state has one structure either way
     return optax.chain(penalty, *links, optax.scale_by_learning_rate(learning_rate))
 
 
-def _check_rate(name: str, learning_rate: ScalarOrSchedule) -> None:
-    if not callable(learning_rate):
-        check_real(name, "learning_rate", learning_rate, at_least=0, remedy="pass a rate >= 0 or a schedule")
+def _if_moving(name: str, momentum: Scalar | None) -> Scalar | None:
+    """The momentum, or None if it is a 0 that is written out. An injected 0 may become another number."""
+    if momentum is None:
+        return None
+    check_real(name, "momentum", momentum, at_least=0, below=1)
+    return momentum if isinstance(momentum, jax.Array) or momentum > 0 else None

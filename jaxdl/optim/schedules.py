@@ -4,6 +4,14 @@ All are pure, work under jit on Python ints and on arrays, compute in float32 (f
 meet their end points exactly: ends are mixed as w a + (1 - w) b, and w is exactly 0 or 1 there. A step below 0
 counts as 0; past its end a schedule keeps its last value, unless it goes on by nature (decay without an end, cycles).
 The first update sees step 0. Under `optax.MultiSteps` a step is an optimizer update, not a micro-batch.
+
+Every number may be a JAX scalar, so that the peak of a schedule is a hyperparameter that is changed without compiling
+again: write the chain as a function of it, and let optax inject it.
+
+    def chain(peak, weight_decay):
+        return optim.momentum(optim.cosine_decay(peak, 1000), weight_decay=weight_decay)
+
+    tx = optax.inject_hyperparams(chain)(peak=0.1, weight_decay=1e-4)
 """
 
 import itertools
@@ -13,15 +21,18 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
-from jaxdl.arguments import check_integer, check_real, require
-from jaxdl.typing import Schedule
+from jaxdl.arguments import check_choice, check_integer, check_real, require
+from jaxdl.optim.checks import check_known, check_not_above, check_number, check_schedule, check_updates
+from jaxdl.typing import Scalar, Schedule
 
 _LAST_STEP = 2**31 - 1  # steps are int32
+_IN_UPDATES = "it counts updates: optim.epochs_to_steps gives those of so many epochs"
 
 
-def step_decay(initial: float, boundaries: int | Sequence[int], *, factor: float = 0.1) -> Schedule:
+def step_decay(initial: Scalar, boundaries: int | jax.Array | Sequence[int], *, factor: Scalar = 0.1) -> Schedule:
     r"""Multiplies the rate by `factor` at each boundary.
 
     .. math:: \eta_t = \eta_0 \, f^{\,|\{b : b \le t\}|}
@@ -41,23 +52,23 @@ def step_decay(initial: float, boundaries: int | Sequence[int], *, factor: float
 
     Reference: He et al., `Deep residual learning for image recognition`, 2015, sec. 4.2
     """
-    check_real("step_decay", "initial", initial, at_least=0)
-    check_real("step_decay", "factor", factor, at_least=0, below=1)
-    if isinstance(boundaries, Sequence):
+    check_number("step_decay", "initial", initial)
+    check_number("step_decay", "factor", factor, below=1)
+    if isinstance(boundaries, Sequence | np.ndarray) and np.ndim(boundaries) == 1:
         edges = _rising("step_decay", boundaries)
     else:
-        edges = check_integer("step_decay", "boundaries", boundaries, at_least=1)
+        edges = check_updates("step_decay", "boundaries", boundaries, at_least=1, remedy=_IN_UPDATES)
 
     def schedule(step: ArrayLike) -> jax.Array:
         step = _count(step)
-        passed = step // edges if isinstance(edges, int) else sum((step >= e).astype(jnp.int32) for e in edges)
+        passed = sum((step >= e).astype(jnp.int32) for e in edges) if isinstance(edges, list) else step // edges
         # A float power of a float is off in the last bits; the powers of small counts are looked up instead.
         return initial * _power(factor, jnp.asarray(passed, jnp.int32))
 
     return schedule
 
 
-def exponential_decay(initial: float, decay: float, *, steps_per_unit: int = 1) -> Schedule:
+def exponential_decay(initial: Scalar, decay: Scalar, *, steps_per_unit: int | jax.Array = 1) -> Schedule:
     r"""Falls by the same share in equal times.
 
     .. math:: \eta_t = \eta_0 \, e^{-k t}
@@ -74,7 +85,7 @@ def exponential_decay(initial: float, decay: float, *, steps_per_unit: int = 1) 
     return lambda step: initial * jnp.exp(-decay * time(step))
 
 
-def inverse_time_decay(initial: float, decay: float, *, steps_per_unit: int = 1) -> Schedule:
+def inverse_time_decay(initial: Scalar, decay: Scalar, *, steps_per_unit: int | jax.Array = 1) -> Schedule:
     r"""Falls with the inverse of time.
 
     .. math:: \eta_t = \frac{\eta_0}{1 + k t}
@@ -91,7 +102,7 @@ def inverse_time_decay(initial: float, decay: float, *, steps_per_unit: int = 1)
     return lambda step: initial / (1 + decay * time(step))
 
 
-def cosine_decay(peak: float, steps: int, *, minimum: float = 0.0) -> Schedule:
+def cosine_decay(peak: Scalar, steps: int | jax.Array, *, minimum: Scalar = 0.0) -> Schedule:
     r"""Falls along half a cosine, from `peak` at step 0 to `minimum` at `steps`, and stays there.
 
     .. math:: \eta_t = \eta_{min} + \tfrac12 (\eta_{max} - \eta_{min}) (1 + \cos(\pi t / T))
@@ -99,20 +110,23 @@ def cosine_decay(peak: float, steps: int, *, minimum: float = 0.0) -> Schedule:
     Args:
       peak: :math:`\eta_{max}`.
       steps: :math:`T`.
-      minimum: :math:`\eta_{min}`.
+      minimum: :math:`\eta_{min}`, at most `peak`.
 
     Raises:
       ValueError: a value is out of its range.
 
     Reference: Loshchilov and Hutter, `SGDR`, 2017, eq. 5, without restarts
     """
-    check_real("cosine_decay", "peak", peak, at_least=0)
-    check_real("cosine_decay", "minimum", minimum, at_least=0)
-    check_integer("cosine_decay", "steps", steps, at_least=1)
+    check_number("cosine_decay", "peak", peak)
+    check_number("cosine_decay", "minimum", minimum)
+    check_not_above("cosine_decay", "minimum", minimum, "peak", peak)
+    check_updates("cosine_decay", "steps", steps, at_least=1, remedy=_IN_UPDATES)
     return lambda step: _mix(minimum, peak, _half_cosine(_fraction(step, steps)))
 
 
-def cosine_cycles(peak: float, period: int, *, minimum: float = 0.0, period_multiplier: float = 1) -> Schedule:
+def cosine_cycles(
+    peak: Scalar, period: int | jax.Array, *, minimum: Scalar = 0.0, period_multiplier: float = 1
+) -> Schedule:
     r"""Falls along half a cosine again and again: warm restarts.
 
     .. math:: \eta_t = \eta_{min} + \tfrac12 (\eta_{max} - \eta_{min}) (1 + \cos(\pi T_{cur} / T_i))
@@ -124,21 +138,25 @@ def cosine_cycles(peak: float, period: int, *, minimum: float = 0.0, period_mult
     Args:
       peak: :math:`\eta_{max}`.
       period: length of the first cycle in updates.
-      minimum: :math:`\eta_{min}`, which the last update of a cycle comes near to.
+      minimum: :math:`\eta_{min}`, at most `peak`, which the last update of a cycle comes near to.
       period_multiplier: how many times as long each cycle is as the one before, at least 1; lengths are rounded.
+        Alone of the numbers it must be known when compiling, and other than 1 the period, too.
 
     Raises:
       ValueError: a value is out of its range.
 
     Reference: Loshchilov and Hutter, `SGDR: stochastic gradient descent with warm restarts`, 2017, eq. 5
     """
-    check_real("cosine_cycles", "peak", peak, at_least=0)
-    check_real("cosine_cycles", "minimum", minimum, at_least=0)
-    check_integer("cosine_cycles", "period", period, at_least=1)
-    check_real("cosine_cycles", "period_multiplier", period_multiplier, at_least=1)
+    check_number("cosine_cycles", "peak", peak)
+    check_number("cosine_cycles", "minimum", minimum)
+    check_not_above("cosine_cycles", "minimum", minimum, "peak", peak)
+    check_updates("cosine_cycles", "period", period, at_least=1, remedy=_IN_UPDATES)
+    check_known("cosine_cycles", "period_multiplier", period_multiplier)
+    check_number("cosine_cycles", "period_multiplier", period_multiplier, at_least=1)
     if period_multiplier == 1:
         return lambda step: _mix(minimum, peak, _half_cosine(_fraction(_count(step) % period, period)))
 
+    check_known("cosine_cycles", "period", period)
     lengths, starts = [float(period)], [0]
     while starts[-1] + round(lengths[-1]) <= _LAST_STEP:
         starts.append(starts[-1] + round(lengths[-1]))
@@ -155,10 +173,10 @@ def cosine_cycles(peak: float, period: int, *, minimum: float = 0.0, period_mult
 
 def warmup(
     schedule: Schedule,
-    steps: int,
+    steps: int | jax.Array,
     *,
     kind: Literal["linear", "exponential", "cosine", "constant"] = "linear",
-    start: float = 0.0,
+    start: Scalar = 0.0,
 ) -> Schedule:
     """Goes from `start` to a schedule's first rate in `steps` updates, then follows the schedule from its beginning.
 
@@ -171,24 +189,24 @@ def warmup(
       start: the first rate; must be above 0 for "exponential".
 
     Raises:
-      ValueError: a value is out of its range, or an unknown kind.
+      ValueError: a value is out of its range, an unknown kind, or `schedule` is none.
 
     Reference: Goyal et al., `Accurate, large minibatch SGD: training ImageNet in 1 hour`, 2017, sec. 2.2
     """
-    check_integer("warmup", "steps", steps, at_least=0)
-    check_real("warmup", "start", start, at_least=0)
-    kinds = ("linear", "exponential", "cosine", "constant")
-    require(kind in kinds, f"warmup: kind must be one of {kinds}, got kind={kind!r}")
+    check_schedule("warmup", "schedule", schedule)
+    check_updates("warmup", "steps", steps, at_least=0, remedy=_IN_UPDATES)
+    check_number("warmup", "start", start)
+    check_choice("warmup", "kind", kind, ("linear", "exponential", "cosine", "constant"))
     require(
-        kind != "exponential" or start > 0,
+        kind != "exponential" or isinstance(start, jax.Array) or start > 0,
         f"warmup: kind='exponential' needs start > 0, got start={start!r}; pass a thousandth of the peak",
     )
-    if steps == 0:
+    if not isinstance(steps, jax.Array) and steps == 0:
         return schedule
 
     def warmed(step: ArrayLike) -> jax.Array:
         step = _count(step)
-        done = _fraction(step, steps)
+        done = _fraction(step, jnp.maximum(steps, 1))
         end = jnp.asarray(schedule(0))
         if kind == "linear":
             rate = _mix(start, end, done)
@@ -204,7 +222,7 @@ def warmup(
 
 
 def warmup_cosine(
-    peak: float, warmup_steps: int, total_steps: int, *, start: float = 0.0, end: float = 0.0
+    peak: Scalar, warmup_steps: int | jax.Array, total_steps: int | jax.Array, *, start: Scalar = 0.0, end: Scalar = 0.0
 ) -> Schedule:
     """A linear warm-up from `start` to `peak`, then half a cosine down to `end` at `total_steps`.
 
@@ -214,22 +232,26 @@ def warmup_cosine(
       peak: the rate at step `warmup_steps`.
       warmup_steps: length of the warm-up; with 0 the run starts at `peak`.
       total_steps: length of the whole; from then on the rate is `end`.
-      start: the rate at step 0.
-      end: the last rate.
+      start: the rate at step 0, at most `peak`.
+      end: the last rate, at most `peak`.
 
     Raises:
       ValueError: a value is out of its range.
     """
-    check_integer("warmup_cosine", "total_steps", total_steps, at_least=1)
-    check_integer("warmup_cosine", "warmup_steps", warmup_steps, at_least=0)
-    check_real("warmup_cosine", "end", end, at_least=0)
-    if warmup_steps >= total_steps:
-        check_real("warmup_cosine", "peak", peak, at_least=0)
-        return warmup(lambda step: jnp.full_like(_fraction(step, 1), peak), warmup_steps, start=start)
-    return warmup(cosine_decay(peak, total_steps - warmup_steps, minimum=end), warmup_steps, start=start)
+    check_updates("warmup_cosine", "total_steps", total_steps, at_least=1, remedy=_IN_UPDATES)
+    check_updates("warmup_cosine", "warmup_steps", warmup_steps, at_least=0, remedy=_IN_UPDATES)
+    check_number("warmup_cosine", "peak", peak)
+    for name, value in (("start", start), ("end", end)):
+        check_number("warmup_cosine", name, value)
+        check_not_above("warmup_cosine", name, value, "peak", peak)
+    # Where the warm-up takes the whole run, the rate stays at the peak. The lengths may be traced.
+    traced = isinstance(total_steps, jax.Array) or isinstance(warmup_steps, jax.Array)
+    length = jnp.maximum(total_steps - warmup_steps, 1) if traced else max(total_steps - warmup_steps, 1)
+    falling = cosine_decay(peak, length, minimum=end)
+    return warmup(lambda step: jnp.where(warmup_steps >= total_steps, peak, falling(step)), warmup_steps, start=start)
 
 
-def swa_schedule(initial: float, swa_rate: float, steps: int) -> Schedule:
+def swa_schedule(initial: Scalar, swa_rate: Scalar, steps: int | jax.Array) -> Schedule:
     r"""Stochastic weight averaging's schedule: hold, fall along a line, hold.
 
     With :math:`t` the step over `steps`: `initial` for :math:`t \le 0.5`, on a line to `swa_rate` at :math:`t = 0.9`,
@@ -246,14 +268,19 @@ def swa_schedule(initial: float, swa_rate: float, steps: int) -> Schedule:
     Reference: Izmailov et al., `Averaging weights leads to wider optima and better generalization`, 2018; the code
     released with it.
     """
-    check_real("swa_schedule", "initial", initial, at_least=0)
-    check_real("swa_schedule", "swa_rate", swa_rate, at_least=0)
-    check_integer("swa_schedule", "steps", steps, at_least=1)
+    check_number("swa_schedule", "initial", initial)
+    check_number("swa_schedule", "swa_rate", swa_rate)
+    check_updates("swa_schedule", "steps", steps, at_least=1, remedy=_IN_UPDATES)
     return lambda step: _mix(swa_rate, initial, jnp.clip((0.9 - _fraction(step, steps)) / 0.4, 0.0, 1.0))
 
 
 def one_cycle(
-    peak: float, steps: int, *, warmup_share: float = 0.3, start_divisor: float = 25.0, end_divisor: float = 1e4
+    peak: Scalar,
+    steps: int | jax.Array,
+    *,
+    warmup_share: Scalar = 0.3,
+    start_divisor: Scalar = 25.0,
+    end_divisor: Scalar = 1e4,
 ) -> Schedule:
     """Up and down once, along half cosines: Smith's super-convergence in the form of `torch.optim.lr_scheduler`.
 
@@ -272,17 +299,17 @@ def one_cycle(
 
     Reference: Smith and Topin, `Super-convergence`, 2018
     """
-    check_real("one_cycle", "peak", peak, at_least=0)
-    check_integer("one_cycle", "steps", steps, at_least=2)
-    check_real("one_cycle", "warmup_share", warmup_share, at_least=0, below=1)
-    check_real("one_cycle", "start_divisor", start_divisor, at_least=1)
-    check_real("one_cycle", "end_divisor", end_divisor, at_least=1)
+    check_number("one_cycle", "peak", peak)
+    check_updates("one_cycle", "steps", steps, at_least=2, remedy=_IN_UPDATES)
+    check_number("one_cycle", "warmup_share", warmup_share, below=1)
+    check_number("one_cycle", "start_divisor", start_divisor, at_least=1)
+    check_number("one_cycle", "end_divisor", end_divisor, at_least=1)
     start = peak / start_divisor
     end, top, last = start / end_divisor, warmup_share * steps - 1, steps - 1
 
     def schedule(step: ArrayLike) -> jax.Array:
         step = _count(step)
-        up = _mix(peak, start, _half_cosine(_fraction(step, top))) if top > 0 else peak
+        up = _mix(peak, start, _half_cosine(_fraction(step, jnp.where(top > 0, top, 1))))
         down = _mix(end, peak, _half_cosine(_fraction(step - top, last - top)))
         return jnp.where(step < top, up, down)
 
@@ -297,27 +324,34 @@ def join(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
       boundaries: the n - 1 steps at which the next one begins, rising.
 
     Raises:
-      ValueError: the numbers do not fit together, or the boundaries do not rise.
+      ValueError: one is no schedule, the numbers do not fit together, or the boundaries do not rise.
 
     Example:
       >>> rate = join([cosine_decay(0.1, 10), lambda step: 0.5], [4])
       >>> float(rate(4))
       0.5
     """
+    for name, value in (("schedules", schedules), ("boundaries", boundaries)):
+        require(
+            isinstance(value, Sequence | np.ndarray),
+            f"join: {name} must be a list, got {name}={value!r}; pass join([first, second], [steps_of_the_first])",
+        )
+    for schedule in schedules:
+        check_schedule("join", "each of schedules", schedule)
     require(
         len(schedules) == len(boundaries) + 1 and len(schedules) > 0,
         f"join: {len(schedules)} schedules need {len(schedules) - 1} boundaries, got {len(boundaries)}",
     )
     edges = _rising("join", boundaries)
 
-    def schedule(step: ArrayLike) -> jax.Array:
+    def joined(step: ArrayLike) -> jax.Array:
         step = _count(step)
         rate = jnp.asarray(schedules[0](step))
         for edge, following in zip(edges, schedules[1:], strict=True):
             rate = jnp.where(step < edge, rate, following(jnp.maximum(step - edge, 0)))
         return rate
 
-    return schedule
+    return joined
 
 
 def epochs_to_steps(epochs: float, *, examples: int, batch_size: int) -> int:
@@ -338,8 +372,9 @@ def epochs_to_steps(epochs: float, *, examples: int, batch_size: int) -> int:
 
 def _rising(name: str, boundaries: Sequence[int]) -> list[int]:
     """The boundaries, checked to be integers of at least 1 that rise."""
-    edges = [check_integer(name, "boundaries", boundary, at_least=1) for boundary in boundaries]
-    require(all(a < b for a, b in itertools.pairwise(edges)), f"{name}: boundaries must rise, got {tuple(boundaries)}")
+    edges = [check_updates(name, "boundaries", boundary, at_least=1, remedy=_IN_UPDATES) for boundary in boundaries]
+    known = [edge for edge in edges if not isinstance(edge, jax.Array)]
+    require(all(a < b for a, b in itertools.pairwise(known)), f"{name}: boundaries must rise, got {tuple(edges)}")
     return edges
 
 
@@ -364,14 +399,14 @@ def _mix(at_zero: ArrayLike, at_one: ArrayLike, weight: jax.Array) -> jax.Array:
     return (1 - weight) * at_zero + weight * at_one
 
 
-def _power(base: float, exponent: jax.Array) -> jax.Array:
+def _power(base: Scalar, exponent: jax.Array) -> jax.Array:
     """base**exponent for a whole number; 0**0 is 1."""
     return jnp.where(exponent == 0, 1.0, jnp.asarray(base, _fraction(0, 1).dtype) ** exponent)
 
 
-def _time(name: str, initial: float, decay: float, steps_per_unit: int):
+def _time(name: str, initial: Scalar, decay: Scalar, steps_per_unit: int | jax.Array):
     """Checks the arguments of a decay without end; returns the map from steps to units of time."""
-    check_real(name, "initial", initial, at_least=0)
-    check_real(name, "decay", decay, at_least=0)
-    check_integer(name, "steps_per_unit", steps_per_unit, at_least=1)
+    check_number(name, "initial", initial)
+    check_number(name, "decay", decay)
+    check_updates(name, "steps_per_unit", steps_per_unit, at_least=1, remedy=_IN_UPDATES)
     return lambda step: jnp.asarray(_count(step), _fraction(0, 1).dtype) / steps_per_unit

@@ -5,9 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from jaxdl.arguments import check_integer, check_real, require
+from jaxdl.optim.checks import check_known
 from jaxdl.typing import Scalar
 
 
@@ -47,9 +49,12 @@ def newton(
     """
     check_real("newton", "damping", damping, at_least=0)
     check_real("newton", "learning_rate", learning_rate, at_least=0)
-    check_integer("newton", "max_parameters", max_parameters, at_least=1)
+    # optax injects it like other numbers: it is known where the state is made, outside of jit, and not needed later.
+    if not isinstance(max_parameters, Tracer):
+        check_integer("newton", "max_parameters", max_parameters, at_least=1)
 
     def init(params):
+        check_known("newton", "max_parameters", max_parameters)
         count = sum(leaf.size for leaf in jax.tree.leaves(params))
         require(
             count <= max_parameters,
@@ -96,14 +101,18 @@ def lbfgs(*, memory: int = 10, max_linesearch_steps: int = 20) -> optax.Gradient
 
     Reference: Liu and Nocedal, `On the limited memory BFGS method for large scale optimization`, 1989
     """
-    check_integer("lbfgs", "memory", memory, at_least=1)
-    check_integer("lbfgs", "max_linesearch_steps", max_linesearch_steps, at_least=1)
+    for name, number in (("memory", memory), ("max_linesearch_steps", max_linesearch_steps)):
+        check_known("lbfgs", name, number)
+        check_integer("lbfgs", name, number, at_least=1)
     search = optax.scale_by_zoom_linesearch(max_linesearch_steps, initial_guess_strategy="one")
     inner = optax.lbfgs(memory_size=memory, linesearch=search)
 
     def strong(state: Any) -> Any:
-        """Without weakly typed scalars, which optax's first state has: a step would be compiled twice."""
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), state)
+        """Without weakly typed scalars, which optax's first state has: a step would be compiled twice.
+
+        And with an array of its own in every place, also where optax has one in two: the state may be donated.
+        """
+        return jax.tree.map(lambda leaf: jnp.array(leaf, jnp.asarray(leaf).dtype), state)
 
     def update(updates, state, params=None, *, value=None, grad=None, value_fn=None, batch_stats=None, **extra):
         del batch_stats  # for snapshots; what is left is the line search's to pass on to value_fn

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 from jax.typing import DTypeLike
 
 from jaxdl.arguments import check_integer, require
-from jaxdl.optim.averaging import check_name, find_named, reached_params
+from jaxdl.optim.averaging import beside, check_name, check_one_member, find_named, is_due, reached_params
+from jaxdl.optim.checks import check_dtype, check_known, check_updates
 from jaxdl.tree import find_states
 from jaxdl.typing import Params
 
@@ -60,24 +62,22 @@ def snapshots(
 
     Reference: Huang et al., `Snapshot Ensembles: Train 1, get M for free`, 2017 (arXiv 1704.00109).
     """
-    check_integer("snapshots", "period", period, at_least=1, remedy="use period=1 to store every step")
-    check_integer("snapshots", "keep", keep, at_least=1)
-    check_integer("snapshots", "start", start, at_least=0)
+    check_updates("snapshots", "period", period, at_least=1, remedy="use period=1 to store every step")
+    check_known("snapshots", "keep", keep)
+    check_integer("snapshots", "keep", keep, at_least=1, remedy="it is the number of places for snapshots")
+    check_updates("snapshots", "start", start, at_least=0, remedy="use start=0 to begin with the first update")
     check_name("snapshots", name)
     if dtype is not None:
-        require(
-            jnp.issubdtype(dtype, jnp.floating), f"snapshots: dtype must be a floating-point one, got dtype={dtype!r}"
-        )
+        check_dtype("snapshots", "dtype", dtype)
 
     def init(params: Params) -> SnapshotState:
-        zero = jnp.zeros([], jnp.int32)
         places = jax.tree.map(lambda p: jnp.zeros((keep, *p.shape), dtype or p.dtype), params)
-        return SnapshotState(zero, zero, {name: places}, ())
+        return SnapshotState(jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32), {name: places}, ())
 
     def update(updates, state, params=None, *, batch_stats: Params | None = None, **extra):
         del extra
         count = state.count + 1
-        due = (count > start) & ((count - start) % period == 0)
+        due = is_due(count, start, period)
         place = state.taken % keep
 
         def store(stored, value):
@@ -119,7 +119,7 @@ def wants_batch_stats(opt_state: Any) -> bool:
     return any(jax.tree.leaves(state.batch_stats) for state in find_states(opt_state, SnapshotState))
 
 
-def snapshot_params(opt_state: Any, *, name: str | None = None) -> Params:
+def snapshot_params(opt_state: Any, *, name: str | None = None, params: Params | None = None) -> Params:
     """The parameters of the snapshots held, oldest first: a tree whose arrays have a leading axis of members.
 
     Its length is how many there are by now, so this is for use outside of jit.
@@ -127,20 +127,22 @@ def snapshot_params(opt_state: Any, *, name: str | None = None) -> Params:
     Args:
       opt_state: the state of any chain, however nested, with a `snapshots` in it.
       name: of the `snapshots`, where there are several.
+      params: the parameters, for `snapshots` under `optax.masked`: what is masked is in all members what it is there.
 
     Raises:
-      ValueError: there is no such `snapshots`, there are several and no name, or none has been taken yet.
+      ValueError: there is no such `snapshots`, there are several and no name, none has been taken yet, a part is masked
+        and no parameters are given, or the state is that of a whole population.
     """
-    state, stored = _find("snapshot_params", opt_state, name)
-    return _in_time_order(state, stored)
+    return _members("snapshot_params", *_find("snapshot_params", opt_state, name), params)
 
 
-def snapshot_variables(opt_state: Any, *, name: str | None = None) -> dict[str, Params]:
+def snapshot_variables(opt_state: Any, *, name: str | None = None, params: Params | None = None) -> dict[str, Params]:
     """Parameters and batch statistics of the snapshots held, oldest first: what `ensemble.predict` takes.
 
     Args:
       opt_state: as for `snapshot_params`.
       name: as for `snapshot_params`.
+      params: as for `snapshot_params`.
 
     Returns:
       {"params": ..., "batch_stats": ...}, each with a leading axis of members; batch_stats is {} where none are stored.
@@ -148,9 +150,12 @@ def snapshot_variables(opt_state: Any, *, name: str | None = None) -> dict[str, 
     Raises:
       ValueError: as for `snapshot_params`.
     """
-    state, stored = _find("snapshot_variables", opt_state, name)
+    function = "snapshot_variables"
+    state, stored = _find(function, opt_state, name)
+    members = _members(function, state, stored, params)
+    places = _places_in_time_order(function, state)
     statistics = state.batch_stats if jax.tree.leaves(state.batch_stats) else {}
-    return {"params": _in_time_order(state, stored), "batch_stats": _in_time_order(state, statistics)}
+    return {"params": members, "batch_stats": jax.tree.map(lambda leaf: leaf[places], statistics)}
 
 
 def snapshot_count(opt_state: Any, *, name: str | None = None) -> int:
@@ -161,9 +166,11 @@ def snapshot_count(opt_state: Any, *, name: str | None = None) -> int:
       name: as for `snapshot_params`.
 
     Raises:
-      ValueError: there is no such `snapshots`, or there are several and no name.
+      ValueError: there is no such `snapshots`, there are several and no name, or the state is that of a whole
+        population.
     """
     state, _ = _find("snapshot_count", opt_state, name)
+    check_one_member("snapshot_count", state)
     return min(int(state.taken), _places(state))
 
 
@@ -189,8 +196,33 @@ def _places(state: SnapshotState) -> int:
     return len(jax.tree.leaves(state.params)[0])
 
 
-def _in_time_order(state: SnapshotState, stored: Params) -> Params:
+def _places_in_time_order(function: str, state: SnapshotState) -> np.ndarray:
+    check_one_member(function, state)
+    require(
+        not isinstance(state.taken, Tracer),
+        f"{function}: how many snapshots there are is not known within jit or vmap; call it outside",
+    )
     taken, keep = int(state.taken), _places(state)
-    require(taken > 0, f"snapshots: none has been taken yet, after {int(state.count)} updates")
-    places = np.arange(max(0, taken - keep), taken) % keep
-    return jax.tree.map(lambda leaf: leaf[places], stored)
+    require(taken > 0, f"{function}: of the snapshots none has been taken yet, after {int(state.count)} updates")
+    return np.arange(max(0, taken - keep), taken) % keep
+
+
+def _members(function: str, state: SnapshotState, stored: Params, params: Params | None) -> Params:
+    """The snapshots, oldest first, with the parameter itself in the place of what is masked."""
+    places = _places_in_time_order(function, state)
+    is_masked = lambda node: isinstance(node, optax.MaskedNode)  # noqa: E731
+    if not any(map(is_masked, jax.tree.leaves(stored, is_leaf=is_masked))):
+        return jax.tree.map(lambda leaf: leaf[places], stored)
+    require(
+        params is not None,
+        f"{function}: these snapshots are of a part of the parameters (optax.masked); pass the others, "
+        f"{function}(opt_state, params=state.params)",
+    )
+    return beside(
+        function,
+        stored,
+        params,
+        lambda leaf, _: leaf[places],
+        lambda param: jnp.broadcast_to(param, (len(places), *param.shape)),
+        leading=1,
+    )

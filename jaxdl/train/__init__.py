@@ -1,13 +1,13 @@
 """Training: a state, a pure step at every scale, and a loop that owns nothing else and loses nothing."""
 
 from jaxdl.train.checkpoint import CheckpointError, DamagedCheckpointWarning, OptimizerChangedWarning, restore
-from jaxdl.train.errors import NonFiniteLossError
+from jaxdl.train.description import IndistinctRunWarning
+from jaxdl.train.errors import PREEMPTED, NonFiniteLossError, PreemptedError, TrainingInterruptedError
 from jaxdl.train.evaluation import evaluate
 from jaxdl.train.history import History
 from jaxdl.train.loop import fit
 from jaxdl.train.losses import cross_entropy, label_smoothing
 from jaxdl.train.population import Population, population, set_hyperparams
-from jaxdl.train.preemption import PREEMPTED, PreemptedError
 from jaxdl.train.processes import ProcessLostError, join_processes
 from jaxdl.train.sharding import AXIS
 from jaxdl.train.state import TrainState, init_state
@@ -19,6 +19,7 @@ __all__ = [
     "CheckpointError",
     "DamagedCheckpointWarning",
     "History",
+    "IndistinctRunWarning",
     "Metrics",
     "NonFiniteLossError",
     "OptimizerChangedWarning",
@@ -26,6 +27,7 @@ __all__ = [
     "PreemptedError",
     "ProcessLostError",
     "TrainState",
+    "TrainingInterruptedError",
     "cross_entropy",
     "evaluate",
     "fit",

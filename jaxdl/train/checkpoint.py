@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.arguments import check_integer, require
+from jaxdl.identity import differences
 from jaxdl.train.arrays import (
     Outline,
     check_sums,
@@ -25,10 +26,10 @@ from jaxdl.train.arrays import (
     shapes_and_dtypes,
 )
 from jaxdl.train.history import History
-from jaxdl.train.state import TrainState
+from jaxdl.train.state import TrainState, check_state
 from jaxdl.tree import check_arrays
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class CheckpointError(OSError):
@@ -87,9 +88,10 @@ def restore(
     """
     path = Path(folder)
     require(
-        which in ("newest", "best") or isinstance(which, int),
+        which in ("newest", "best") or (isinstance(which, int) and not isinstance(which, bool)),
         f'restore: which must be "newest", "best" or a number of updates, got which={which!r}',
     )
+    check_state("restore", like, "like")
     with Checkpoints(path, keep=None, must_exist=True) as checkpoints:
         return checkpoints.read(Outline.of(like), which)
 
@@ -111,13 +113,7 @@ class Checkpoints:
             raise FileNotFoundError(f"restore: there is no folder {folder}")
         if not must_exist:
             _check_writable(folder)
-        policies = ocp.training.preservation_policies
-        preservation: Any = policies.PreserveAll()
-        if keep is not None:
-            best = policies.BestN(
-                get_metric_fn=lambda metrics: -metrics["error"], n=1, keep_checkpoints_without_metrics=False
-            )
-            preservation = policies.AnyPreservationPolicy([policies.LatestN(keep), best])
+        preservation: Any = ocp.training.preservation_policies.PreserveAll() if keep is None else _Preserved(self, keep)
         make: Any = ocp.training.Checkpointer  # its types want more than its documentation does
         self._checkpointer = make(
             folder.absolute(),
@@ -125,6 +121,9 @@ class Checkpoints:
             preservation_policy=preservation,
             cleanup_tmp_directories=not must_exist,
         )
+        # On the evaluation set, by step. Not in orbax's own file of metrics: a damaged one keeps it from opening any.
+        found = {step: (self._metadata(step) or {}).get("error") for step in self.steps}
+        self.errors: dict[int, float] = {step: error for step, error in found.items() if error is not None}
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -138,6 +137,12 @@ class Checkpoints:
         """Updates behind each checkpoint, rising."""
         return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
 
+    @property
+    def best(self) -> int | None:
+        """The step of the least error on the evaluation set, the first of equals; None if no error is known."""
+        judged = {step: error for step, error in self.errors.items() if step in self.steps}
+        return min(judged, key=lambda step: (judged[step], step)) if judged else None
+
     def save(
         self, state: TrainState, history: History, about: Mapping[str, Any], *, error: float | None = None
     ) -> None:
@@ -147,12 +152,17 @@ class Checkpoints:
           CheckpointError: this one, or the one before, could not be written.
         """
         self.wait(state, history)
+        step = int(state.step)
+        self.errors.pop(step, None)
+        if error is not None:
+            self.errors[step] = error
         arrays = flat_arrays(plain_state(state))
         if next(iter(state.step.devices())).platform == "cpu":
             arrays = jax.tree.map(jnp.copy, arrays)  # orbax writes the very buffers, which the next step reuses
         content = {"state": arrays, "history": history_arrays(history)}
         metadata = {
             "format": _FORMAT,
+            "error": error,
             "arrays": shapes_and_dtypes(arrays),
             "sums": check_sums(arrays),
             "history_sums": history_sums(history),
@@ -160,10 +170,9 @@ class Checkpoints:
         }
         with self._reported(state, history):
             self._pending = self._checkpointer.save_checkpointables_async(
-                int(state.step),
+                step,
                 content,
                 overwrite=True,  # a damaged one
-                metrics=None if error is None else {"error": float(error)},
                 custom_metadata={**metadata, "digest": _digest(metadata)},
             )
 
@@ -194,8 +203,7 @@ class Checkpoints:
         if which == "newest":
             tried = list(reversed(steps))
         elif which == "best":
-            judged = [c for c in self._checkpointer.checkpoints if c.metrics]
-            tried = [min(judged, key=lambda c: (c.metrics["error"], c.step)).step] if judged else []
+            tried = [step for step in [self.best] if step is not None]
         else:
             tried = [step for step in steps if step == which]
         for number, step in enumerate(tried):
@@ -229,12 +237,16 @@ class Checkpoints:
 
     def _compare(self, step: int, outline: Outline, metadata: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """Raises `ValueError` that says what differs between a checkpoint and the run that wants it."""
+        require(
+            metadata.get("format") == _FORMAT,
+            f"the checkpoint of step {step} in {self.folder} was written by an older jaxdl, in another format; use "
+            "another checkpoint_dir",
+        )
         here, there = about.get("settings", {}), metadata.get("settings", {})
-        lines = [
-            f"{name}: there {there.get(name)}, here {here[name]}" for name in here if there.get(name) != here[name]
-        ]
+        lines = [line for name in here for line in differences(there.get(name), here[name], name)]
         where = f"the checkpoint of step {step} in {self.folder} is of another run; use another checkpoint_dir, or the "
         where += "same arguments" + "".join(f"\n  {line}" for line in lines)
+        where += "\n(to begin another run from it: train.restore gives its state)" if lines else ""
         needed, given = shapes_and_dtypes(outline.flat), metadata["arrays"]
         check_arrays(
             where,
@@ -244,11 +256,13 @@ class Checkpoints:
         lines += [f"{name}: there {given[name][1]}, here {dtype}" for name, (_, dtype) in needed.items()
                   if given[name][1] != dtype]  # fmt: skip
         require(not lines, where)
+        # Another optax writes the same chain in another way.
         same_versions = metadata.get("versions") == about.get("versions")
-        if same_versions and about.get("update") and metadata.get("update") != about["update"]:
+        changed = differences(metadata.get("optimizer"), about.get("optimizer"), "tx") if about else []
+        if same_versions and changed:
             warnings.warn(
-                f"the optimizer computes something else than when {self.folder} was written (another rate or schedule, "
-                "perhaps); going on with the new one",
+                f"the optimizer is not the one with which {self.folder} was written; going on with the new one. "
+                f"What differs: {'; '.join(changed[:5])}",
                 OptimizerChangedWarning,
                 stacklevel=5,
             )
@@ -261,6 +275,20 @@ class Checkpoints:
         wrong += ["history"] if history_sums(history) != metadata["history_sums"] else []
         require(not wrong, f"wrong numbers in {', '.join(wrong)}")
         return outline.fill(found["state"]), history
+
+
+class _Preserved:
+    """What orbax asks which checkpoints stay: the newest, and the best."""
+
+    def __init__(self, checkpoints: Checkpoints, newest: int):
+        self._checkpoints, self._newest = checkpoints, newest
+
+    def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
+        """For each checkpoint, in their order."""
+        del context
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        newest, best = sorted(steps)[-self._newest :], self._checkpoints.best
+        return [step in newest or step == best for step in steps]
 
 
 def check_checkpointing(folder: Any, every: Any, keep: Any) -> None:

@@ -3,6 +3,10 @@
 import numpy as np
 
 from jaxdl.train.history import History
+from jaxdl.train.state import TrainState
+
+PREEMPTED = 75
+"""Exit code of a run that SIGTERM ended after it had saved itself: the system's code for "try again"."""
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -24,3 +28,31 @@ class NonFiniteLossError(FloatingPointError):
             "Try a smaller learning rate, a warm-up, or optax.clip_by_global_norm(1.0) before the optimizer; "
             "check the inputs for NaN. What was recorded until then is in this exception's .history"
         )
+
+
+class PreemptedError(SystemExit):
+    """SIGTERM came; the run has saved itself and ends with exit code `PREEMPTED` unless this is caught.
+
+    Attributes:
+      state, history: as `fit` would have returned them.
+    """
+
+    def __init__(self, state: TrainState, history: History):
+        super().__init__(PREEMPTED)
+        self.state, self.history = state, history
+
+
+class TrainingInterruptedError(KeyboardInterrupt):
+    """Ctrl-C came. With `checkpoint_dir` the run has saved itself, and the same call goes on from there.
+
+    Attributes:
+      state, history: as `fit` would have returned them.
+    """
+
+    def __init__(self, state: TrainState, history: History, saved_to: object | None):
+        kept = f"saved to {saved_to}; the same call goes on" if saved_to else "nothing was saved to disk"
+        super().__init__(
+            f"fit: interrupted after {int(state.step)} updates; {kept}. The state and the history are in this "
+            "exception's .state and .history"
+        )
+        self.state, self.history = state, history

@@ -1,18 +1,18 @@
 """Loss and error over a whole data set."""
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.arguments import check_integer
+from jaxdl.arguments import check_function, check_integer
 from jaxdl.data import Dataset, take_batch
-from jaxdl.train.losses import Loss, cross_entropy
-from jaxdl.train.sharding import layout_of
-from jaxdl.train.state import TrainState
-from jaxdl.train.step import Metrics, Preprocess, model_inputs
+from jaxdl.data.checks import check_dataset, check_model_fits
+from jaxdl.identity import remembered
+from jaxdl.train.losses import Loss, check_loss, cross_entropy, per_example
+from jaxdl.train.sharding import Layout, layout_of
+from jaxdl.train.state import TrainState, check_model, check_state, check_variables
+from jaxdl.train.step import MOST_IN_FLIGHT, Metrics, Preprocess, model_inputs
 
 
 def evaluate(
@@ -38,7 +38,8 @@ def evaluate(
       Metrics of Python floats.
 
     Raises:
-      ValueError: `batch_size` is below 1.
+      ValueError: an argument is not what it should be; the model has other outputs than the data set has classes, or
+        does not belong to the state.
 
     Example:
       >>> import jax
@@ -49,19 +50,49 @@ def evaluate(
       >>> 0.7 < train.evaluate(state, model, test_set).error < 1
       True
     """
+    check_state("evaluate", state)
+    check_dataset("evaluate", "dataset", dataset)
+    check_model("evaluate", model)
     check_integer("evaluate", "batch_size", batch_size, at_least=1)
-    layout = layout_of(state.params)
-    share = -(-len(dataset) // len(layout.devices))  # of the examples, for each device
-    batch_size = min(batch_size, share)
-    count = _compiled_count(model, loss, preprocess or dataset.standardize, batch_size, layout)
-    images, labels = layout.replicate((dataset.images, dataset.labels))
-    starts = range(0, len(dataset), batch_size * len(layout.devices))
-    parts = [count(state.variables, images, labels, np.int32(start)) for start in starts]
-    loss_sum, wrong = (sum(map(float, column)) for column in zip(*parts, strict=True))
-    return Metrics(loss_sum / len(dataset), wrong / len(dataset), bool(np.isfinite(loss_sum)))
+    check_loss("evaluate", loss)
+    if preprocess is not None:
+        check_function("evaluate", "preprocess", preprocess, "train_set.standardize")
+    preprocess = preprocess or dataset.standardize
+    check_variables("evaluate", model, state, check_model_fits("evaluate", model, dataset, preprocess))
+    return Evaluator(model, dataset, layout_of(state.params), loss, preprocess, batch_size=batch_size)(state)
 
 
-@functools.lru_cache(maxsize=64)
+class Evaluator:
+    """Evaluates states on one data set, which lies on the devices from the start."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset: Dataset,
+        layout: Layout,
+        loss: Loss,
+        preprocess: Preprocess | None,
+        *,
+        batch_size: int = 500,
+    ):
+        self.layout, self._examples = layout, len(dataset)
+        share = -(-len(dataset) // len(layout.devices))  # of the examples, for each device
+        self._batch_size = min(batch_size, share)
+        self._count = _compiled_count(model, loss, preprocess, self._batch_size, layout)
+        self._data = layout.replicate((dataset.images, dataset.labels))
+
+    def __call__(self, state: TrainState) -> Metrics:
+        """Mean loss and error, as Python floats."""
+        parts = []
+        for start in range(0, self._examples, self._batch_size * len(self.layout.devices)):
+            parts.append(self._count(state.variables, *self._data, np.int32(start)))
+            if self.layout.is_several_cpu_devices and len(parts) % MOST_IN_FLIGHT == 0:
+                jax.block_until_ready(parts[-1])
+        loss_sum, wrong = (sum(map(float, column)) for column in zip(*parts, strict=True))
+        return Metrics(loss_sum / self._examples, wrong / self._examples, bool(np.isfinite(loss_sum)))
+
+
+@remembered(maxsize=8)
 def _compiled_count(model, loss, preprocess, batch_size, layout):
     spread = layout.spread()
 
@@ -73,7 +104,7 @@ def _compiled_count(model, loss, preprocess, batch_size, layout):
         logits = model.apply(variables, model_inputs(batch.images, preprocess), train=False)
         real = rows < len(labels)
         wrong = jnp.argmax(logits, -1) != batch.labels
-        return spread.sum((jnp.sum(loss(logits, batch.labels), where=real), jnp.sum(wrong, where=real)))
+        return spread.sum((jnp.sum(per_example(loss, logits, batch.labels), where=real), jnp.sum(wrong, where=real)))
 
     def on_all(variables, images, labels, start):
         starts = start + batch_size * jnp.arange(len(layout.devices))

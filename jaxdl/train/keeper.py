@@ -79,7 +79,9 @@ class Keeper:
             raise error
         self._checkpoints.wait()
         state, history = self._checkpoints.read(self._outline, "newest", self._about)
-        history = history._replace(rolled_back=np.append(history.rolled_back, np.int32(error.step)))
+        # Those since the checkpoint was written are in the error's history alone.
+        rolled_back = np.append(error.history.rolled_back, np.int32(error.step))
+        history = history._replace(rolled_back=rolled_back)
         key = jax.random.fold_in(jax.random.fold_in(state.key, _RETURN), self._returns)
         return state._replace(key=jax.device_put(key, state.key.sharding)), history
 

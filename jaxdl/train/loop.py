@@ -2,7 +2,10 @@
 
 import contextlib
 import functools
+import logging
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,24 +18,31 @@ import numpy as np
 import optax
 
 from jaxdl import optim
-from jaxdl.arguments import check_integer, require
+from jaxdl.arguments import check_choice, check_flag, check_function, check_integer, require
 from jaxdl.data import Augment, Dataset, epoch_order
+from jaxdl.data.checks import check_dataset, check_model_fits
+from jaxdl.identity import remembered
 from jaxdl.progress import progress_bar
 from jaxdl.train.checkpoint import Checkpoints, check_checkpointing
 from jaxdl.train.description import describe_run
-from jaxdl.train.errors import NonFiniteLossError
-from jaxdl.train.evaluation import evaluate
+from jaxdl.train.errors import NonFiniteLossError, PreemptedError, TrainingInterruptedError
+from jaxdl.train.evaluation import Evaluator
 from jaxdl.train.history import History
 from jaxdl.train.keeper import Keeper
 from jaxdl.train.losses import Loss, cross_entropy
-from jaxdl.train.preemption import PreemptedError, sigterm_noted
+from jaxdl.train.order import check_order
+from jaxdl.train.preemption import Signals, signals_noted
 from jaxdl.train.processes import lost_processes_named
-from jaxdl.train.sharding import Layout, Parallel, Spread, make_layout
-from jaxdl.train.state import TrainState
-from jaxdl.train.step import BatchNormMode, Metrics, Preprocess, Rule, make_rule, train_step
+from jaxdl.train.sharding import Layout, Parallel, Spread, layout_of, make_layout
+from jaxdl.train.state import TrainState, check_state, check_variables
+from jaxdl.train.step import MOST_IN_FLIGHT, BatchNormMode, Metrics, Preprocess, Rule, make_rule, train_step
+from jaxdl.tree import find_states
 from jaxdl.typing import Device
 
-_BLOCK = 16  # steps whose metrics are fetched together, while the next block runs: the device never waits
+_BLOCK = MOST_IN_FLIGHT  # single steps whose metrics are fetched together, at the most
+_SCANNED_BLOCK = 1024  # the same for steps of one compiled loop
+_SHARED_BLOCK = 64  # the same where several processes have to stop at the same step
+_BLOCK_SECONDS = 0.5  # a block is made no longer than this, so that a run shows progress and can be stopped
 _MOST_SKIPPED = 100  # updates left out in a row before training gives up
 
 Progress = Callable[[int, float], None]
@@ -67,19 +77,22 @@ def fit(
     checkpoint_dir: str | os.PathLike | None = None,
     checkpoint_every: int | None = None,
     keep_checkpoints: int = 3,
-    compilation_cache: str | os.PathLike | None = None,
     progress: bool | Progress = True,
 ) -> tuple[TrainState, History]:
     """Trains until `steps` updates have been made in all, counting those that `state` has behind it.
 
     The data set is put on the device once and shuffled there, from the state's key and the epoch's number alone: a
-    state that stopped anywhere goes on with the batches it would have seen. Nothing waits for the device but every
-    16th step, for the steps 16 before.
+    state that stopped anywhere goes on with the batches it would have seen. Metrics of some steps are fetched while the
+    next ones run, so the device does not wait for the host.
 
     With `checkpoint_dir` a run can be killed at any moment: the same call goes on from the newest checkpoint in that
-    folder and, on the same machine with as many devices, ends with the same bits as a run that nothing disturbed.
-    SIGTERM saves at once and ends the program with exit code `train.PREEMPTED` (75). With several processes all make
-    the same calls; process 0 alone shows progress and writes.
+    folder and, on the same machine with as many devices, ends with the same bits as a run that nothing disturbed. That
+    holds for single steps and for compiled loops, wherever they were cut. With several processes all make the same
+    calls; process 0 alone shows progress and writes.
+
+    SIGTERM and Ctrl-C stop a run after the steps that are under way: about a second's, or at most 32 single steps, or
+    128 of a compiled loop, where several processes have to agree. With `checkpoint_dir` the run is saved first.
+    A second Ctrl-C ends the program at once; with several processes the first one does.
 
     Args:
       state: where to start; it stays usable (training works on a copy).
@@ -109,8 +122,6 @@ def fit(
         set, batch size, loss, key, ... the call raises and says what differs.
       checkpoint_every: updates between checkpoints; by default an epoch. There is one at the end, too.
       keep_checkpoints: so many of the newest stay, and the one of the least error on `eval_set`.
-      compilation_cache: a folder in which compiled programs are kept for other runs and processes
-        (JAX's persistent compilation cache; it stays on for the rest of this process).
       progress: True for a progress bar, False for none, or a function that is told (step, loss) now and then.
 
     Returns:
@@ -121,10 +132,12 @@ def fit(
       ValueError: an argument is not what it should be; `state.step` is past `steps`; what lies in `checkpoint_dir`
         is of another run.
       NonFiniteLossError: the loss, a gradient, or the loss on `eval_set`, became NaN or infinite. Training stops within
-        32 steps (an epoch when scanned); the error holds the history until then.
+        the steps under way (see above); the error holds the history until then.
       CheckpointError: a checkpoint could not be written; the error holds state and history.
       ProcessLostError: another process of this training died.
-      PreemptedError: SIGTERM came (with `checkpoint_dir` only). It is a SystemExit.
+      PreemptedError: SIGTERM came (with `checkpoint_dir` only), and the run was saved. It is a SystemExit with the exit
+        code `train.PREEMPTED` (75).
+      TrainingInterruptedError: Ctrl-C came; the error holds state and history. It is a KeyboardInterrupt.
 
     Example:
       >>> import jax
@@ -136,6 +149,8 @@ def fit(
       >>> int(state.step), history.loss.shape, bool(history.eval_error[-1] < 0.3)
       (78, (78,), True)
     """
+    check_state("fit", state)
+    check_dataset("fit", "train_set", train_set)
     rule = make_rule(
         "fit",
         model,
@@ -150,18 +165,23 @@ def fit(
     layout = make_layout("fit", devices, parallel, shard_state)
     check_integer("fit", "steps", steps, at_least=1)
     steps_per_epoch = train_set.steps_per_epoch(batch_size)
-    eval_every = steps_per_epoch if eval_every is None else eval_every
-    check_integer("fit", "eval_every", eval_every, at_least=1, remedy="leave it out for once an epoch")
-    check_same_kind(train_set, eval_set)
+    eval_every = check_evaluation("fit", train_set, eval_set, eval_every, steps_per_epoch, state)
+    if scan is not None:
+        check_flag("fit", "scan", scan)
+    check_progress("fit", progress)
     _check_division(batch_size, len(layout.devices), accumulate)
     check_checkpointing(checkpoint_dir, checkpoint_every, keep_checkpoints)
-    _check_policy(on_nonfinite, checkpoint_dir)
+    check_choice("fit", "on_nonfinite", on_nonfinite, ("stop", "skip", "roll_back"))
+    require(
+        on_nonfinite != "roll_back" or checkpoint_dir is not None,
+        'fit: on_nonfinite="roll_back" needs checkpoints to return to; pass checkpoint_dir=...',
+    )
+    check_variables("fit", model, state, check_model_fits("fit", model, train_set, rule.preprocess))
+    check_order("fit", tx, state.params, state.batch_stats)
     step = int(state.step)
     require(
         step <= steps, f"fit: the state has {step} updates behind it, more than steps={steps}; pass steps >= {step}"
     )
-    if compilation_cache is not None:
-        _keep_programs(compilation_cache)
 
     state, history = layout.place(jax.tree.map(jnp.copy, state)), History.empty()
     run = _Run(rule, layout, train_set, eval_set, scan, batch_size)
@@ -176,10 +196,12 @@ def fit(
             )
             keeper = Keeper(checkpoints, about, every=checkpoint_every or steps_per_epoch)
             state, history = keeper.resume(state, steps)
+            if int(state.step) > step:
+                _tell_of_resuming(int(state.step), steps, checkpoint_dir, progress)
             if on_nonfinite == "roll_back":
                 keeper.save(layout.place(state), history)
         step = int(state.step)
-        stop_asked = stack.enter_context(sigterm_noted(keeper is not None))
+        signals = stack.enter_context(signals_noted(keeper is not None))
         report = stack.enter_context(progress_function(progress, step, steps))
 
         def record(metrics: Metrics, seconds: float) -> None:
@@ -193,13 +215,14 @@ def fit(
             next_checkpoint = keeper.next_after(step) if keeper else steps
             stop = min(steps, (step // steps_per_epoch + 1) * steps_per_epoch, next_evaluation, next_checkpoint)
             try:
-                state = run.advance(state, step, stop - step, record, stop_asked)
+                state = run.advance(state, step, stop - step, record, signals)
                 if eval_set and step in (next_evaluation, steps):
                     found = run.evaluate(state, step, history)
                     history = history.add_evaluation(step, float(found.loss), float(found.error))
                     if step == next_evaluation:  # not where a part of the run happens to end: parts make the same run
                         state = state._replace(opt_state=layout.place(optim.observe(state.opt_state, found.error)))
-                if keeper and (step in (next_checkpoint, steps) or stop_asked(step)):
+                asked = signals.asked(step)
+                if keeper and (asked or step in (next_checkpoint, steps)):
                     keeper.save(layout.place(state), history)
             except NonFiniteLossError as error:
                 if on_nonfinite != "roll_back" or keeper is None:
@@ -207,9 +230,13 @@ def fit(
                 state, history = keeper.roll_back(error)
                 step = int(state.step)
                 run.forget_order()
-            if keeper and step < steps and stop_asked(step):
-                keeper.wait(state, history)
-                raise PreemptedError(layout.collect(state), history)
+                asked = None
+            if asked:
+                if keeper:
+                    keeper.wait(state, history)
+                if asked == signal.SIGTERM:
+                    raise PreemptedError(layout.collect(state), history)
+                raise TrainingInterruptedError(layout.collect(state), history, checkpoint_dir)
         if keeper:
             keeper.wait(state, history)
     return layout.collect(state), history
@@ -220,16 +247,18 @@ class _Run:
 
     def __init__(self, rule: Rule, layout: Layout, train_set: Dataset, eval_set: Any, scan, batch_size: int):
         self._rule, self._layout, self._eval_set, self._scan = rule, layout, eval_set, scan
-        self._one, self._many, self._all = _compiled(rule, layout)
+        self._one, self._many = _compiled(rule, layout)
         self._data = layout.replicate((train_set.images, train_set.labels))
         self._batch_size, self._steps_per_epoch = batch_size, train_set.steps_per_epoch(batch_size)
         self._epoch, self._order = -1, None
+        self._evaluator: Evaluator | None = None
+        self._seconds_per_step: float | None = None  # not known before the first block
 
     def forget_order(self) -> None:
         """The state's key is another."""
         self._epoch = -1
 
-    def advance(self, state: TrainState, step: int, count: int, record: Record, stop_asked) -> TrainState:
+    def advance(self, state: TrainState, step: int, count: int, record: Record, signals: Signals) -> TrainState:
         """Makes `count` updates within one epoch, or fewer if it is asked to stop."""
         if self._epoch != step // self._steps_per_epoch:
             self._epoch = step // self._steps_per_epoch
@@ -239,61 +268,83 @@ class _Run:
             self._order = self._layout.place_order(order)
         scan = _scan_is_faster(state) if self._scan is None else self._scan
         return (self._scanned if scan else self._single_steps)(
-            state, (*self._data, self._order), step, count, record, stop_asked
+            state, (*self._data, self._order), step, count, record, signals
         )
 
     def evaluate(self, state: TrainState, step: int, history: History) -> Metrics:
         """On the evaluation set; raises `NonFiniteLossError` if the loss is not finite."""
-        rule = self._rule
-        found = evaluate(state, rule.model, self._eval_set, loss=rule.loss, preprocess=rule.preprocess)
+        layout, rule = layout_of(state.params), self._rule
+        if self._evaluator is None or self._evaluator.layout != layout:
+            self._evaluator = Evaluator(rule.model, self._eval_set, layout, rule.loss, rule.preprocess)
+        found = self._evaluator(state)
         if not np.isfinite(found.loss):
             raise NonFiniteLossError(f"the loss on the evaluation set is {float(found.loss)}", step, history)
         return found
 
-    def _single_steps(self, state, data, step: int, count: int, record: Record, stop_asked) -> TrainState:
+    def _single_steps(self, state, data, step: int, count: int, record: Record, signals: Signals) -> TrainState:
         """One step at a time; records the metrics of a block of steps once the next block is on its way."""
         self._one.lower(state, data).compile()  # so that the clock does not see it; the calls below find it done
-        in_flight = _BLOCK if self._layout.is_several_cpu_devices else 2 * _BLOCK
         start, pending = time.perf_counter(), []
+        alone = self._layout.is_several_cpu_devices  # no second block is under way: that many may deadlock
         for done in range(1, count + 1):
             state, metrics = self._one(state, data)
             pending.append(metrics)
-            if len(pending) == in_flight or done == count:
-                last = done == count or stop_asked(step + done)
-                ready = len(pending) if last or in_flight == _BLOCK else _BLOCK
+            block = self._block(_BLOCK, signals, shared=_BLOCK)
+            full = len(pending) >= (block if alone else 2 * block)
+            last = done == count or ((full or signals.at_any_step) and signals.asked(step + done) is not None)
+            if full or last:
+                ready = len(pending) if last or alone else block
                 fetched = jax.device_get(pending[:ready])
                 pending = pending[ready:]
-                record(Metrics(*map(np.array, zip(*fetched, strict=True))), time.perf_counter() - start)
-                start = time.perf_counter()
-                if last:
-                    break
+                start = self._recorded(Metrics(*map(np.array, zip(*fetched, strict=True))), start, record)
+            if last:
+                break
         return state
 
-    def _scanned(self, state, data, step: int, count: int, record: Record, stop_asked) -> TrainState:
-        """All steps in one call."""
-        del step, stop_asked
-        whole_epoch = count == self._steps_per_epoch
-        program = self._all if whole_epoch else self._many
-        arguments = (state, data) if whole_epoch else (state, (data, np.int32(count)))
-        program.lower(*arguments).compile()
-        start = time.perf_counter()
-        state, metrics = program(*arguments)
-        record(Metrics(*(values[:count] for values in jax.device_get(metrics))), time.perf_counter() - start)
+    def _scanned(self, state, data, step: int, count: int, record: Record, signals: Signals) -> TrainState:
+        """Blocks of steps in one compiled loop, whose length does not change what a step computes."""
+        self._many.lower(state, (data, np.int32(count))).compile()
+        start, done, pending = time.perf_counter(), 0, []
+        while done < count:
+            block = min(count - done, self._block(_SCANNED_BLOCK, signals, shared=_SHARED_BLOCK))
+            state, metrics = self._many(state, (data, np.int32(block)))
+            pending.append((metrics, block))
+            done += block
+            last = done == count or signals.asked(step + done) is not None
+            while len(pending) > (0 if last or self._layout.is_several_cpu_devices else 1):
+                metrics, length = pending.pop(0)
+                start = self._recorded(Metrics(*(v[:length] for v in jax.device_get(metrics))), start, record)
+            if last:
+                break
         return state
 
+    def _block(self, most: int, signals: Signals, *, shared: int) -> int:
+        """Steps in a block: as many as take half a second, or a fixed number where processes have to agree."""
+        if not signals.at_any_step:
+            return shared
+        if self._seconds_per_step is None:
+            return 1
+        return int(np.clip(_BLOCK_SECONDS / self._seconds_per_step, 1, most))
 
-@functools.lru_cache(maxsize=64)
-def _compiled(rule: Rule, layout: Layout) -> tuple[Callable, Callable, Callable]:
-    """Three functions: a step on the batch that its order gives for it, some such steps, and a whole epoch of them.
+    def _recorded(self, metrics: Metrics, start: float, record: Record) -> float:
+        """Hands the metrics of a block on, with the seconds it took; returns when the next one began."""
+        now = time.perf_counter()
+        self._seconds_per_step = max(now - start, 1e-6) / len(metrics.loss)
+        record(metrics, now - start)
+        return time.perf_counter()
 
-    One compilation serves whole epochs, whose length XLA then knows, and one all other counts of steps.
+
+@remembered(maxsize=8)
+def _compiled(rule: Rule, layout: Layout) -> tuple[Callable, Callable]:
+    """Two functions: a step on the batch that its order gives for it, and a number of such steps in one loop.
+
+    The loop's length is no part of its program. So it computes the same bits wherever a run is cut into loops.
     """
     one = functools.partial(step_in_order, rule=rule, spread=layout.spread())
     split = (False, False, True)  # images, labels, order
     return (
         layout.compile(one, split=split),
         layout.compile(lambda state, data_and_count: many_steps(one, state, *data_and_count), split=(split, False)),
-        layout.compile(lambda state, data: many_steps(one, state, data, len(data[2])), split=split),
     )
 
 
@@ -341,36 +392,52 @@ def recorded(history: History, metrics: Metrics, seconds: float, after: int, *, 
     return history
 
 
-def check_same_kind(train_set: Dataset, eval_set: Dataset | None, *, function: str = "fit") -> None:
-    """Raises `ValueError` if the images or classes are not of one kind."""
-    if eval_set is not None:
-        train_kind, eval_kind = ((s.image_shape, s.num_classes) for s in (train_set, eval_set))
+def check_evaluation(
+    function: str,
+    train_set: Dataset,
+    eval_set: Dataset | None,
+    eval_every: int | None,
+    steps_per_epoch: int,
+    state: TrainState,
+) -> int:
+    """Updates between evaluations; raises `ValueError` if they are asked for and there is no set, or a wrong one."""
+    if eval_every is not None:
+        check_integer(function, "eval_every", eval_every, at_least=1, remedy="leave it out for once an epoch")
+    if eval_set is None:
         require(
-            train_kind == eval_kind,
-            f"{function}: train_set and eval_set differ: {train_set!r} and {eval_set!r}; "
-            "pass two splits of one data set",
+            eval_every is None,
+            f"{function}: eval_every={eval_every!r} needs something to evaluate on; pass eval_set=test_set",
         )
-
-
-def _check_policy(on_nonfinite: str, checkpoint_dir: Any) -> None:
-    policies = ("stop", "skip", "roll_back")
+        waiting = [
+            plateau for plateau in find_states(state.opt_state, optim.PlateauState) if np.all(plateau.every == 0)
+        ]
+        require(
+            not waiting,
+            f"{function}: optim.reduce_on_plateau(every=None) waits for evaluations, and there are none; "
+            "pass eval_set=test_set, or every=1 to watch the training loss",
+        )
+        return steps_per_epoch
+    check_dataset(function, "eval_set", eval_set)
+    train_kind, eval_kind = ((s.image_shape, s.num_classes) for s in (train_set, eval_set))
     require(
-        on_nonfinite in policies,
-        f"fit: on_nonfinite must be one of {', '.join(map(repr, policies))}, got on_nonfinite={on_nonfinite!r}",
+        train_kind == eval_kind,
+        f"{function}: train_set and eval_set differ: {train_set!r} and {eval_set!r}; pass two splits of one data set",
     )
-    require(
-        on_nonfinite != "roll_back" or checkpoint_dir is not None,
-        'fit: on_nonfinite="roll_back" needs checkpoints to return to; pass checkpoint_dir=...',
-    )
+    return steps_per_epoch if eval_every is None else eval_every
 
 
-def _keep_programs(folder: str | os.PathLike) -> None:
-    """Switches JAX's persistent compilation cache on, also where programs have been compiled already."""
-    from jax.experimental.compilation_cache import compilation_cache
+def check_progress(function: str, progress: Any) -> None:
+    """Raises `ValueError` unless `progress` is a bool or a function."""
+    if not isinstance(progress, bool):
+        check_function(function, "progress", progress, "True, False, or lambda step, loss: print(step, loss)")
 
-    if getattr(jax.config, "jax_compilation_cache_dir", None) != str(folder):
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        compilation_cache.reset_cache()
+
+def _tell_of_resuming(step: int, steps: int, folder: Any, progress: Any) -> None:
+    """One line: to the log, and to the terminal if there is a progress bar."""
+    line = f"going on after update {step:,} of {steps:,}, from the checkpoint in {folder}"
+    logging.getLogger(__name__).info(line)
+    if progress is True and jax.process_index() == 0:
+        print(line, file=sys.stderr)
 
 
 def _check_division(batch_size: int, devices: int, accumulate: int) -> None:

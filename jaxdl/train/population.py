@@ -13,15 +13,26 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdl import optim
-from jaxdl.arguments import check_integer, require
+from jaxdl.arguments import check_choice, check_function, check_integer, require, shown
 from jaxdl.data import Augment, Dataset, epoch_order, take_batch
+from jaxdl.data.checks import check_dataset, check_model_fits
 from jaxdl.ensemble.predict import MEMBERS, members_mesh
+from jaxdl.identity import remembered
 from jaxdl.train.errors import NonFiniteLossError
 from jaxdl.train.history import History
-from jaxdl.train.loop import Progress, check_same_kind, fit, many_steps, progress_function, recorded, step_in_order
-from jaxdl.train.losses import Loss, cross_entropy
+from jaxdl.train.loop import (
+    Progress,
+    check_evaluation,
+    check_progress,
+    fit,
+    many_steps,
+    progress_function,
+    recorded,
+    step_in_order,
+)
+from jaxdl.train.losses import Loss, cross_entropy, per_example
 from jaxdl.train.sharding import Spread
-from jaxdl.train.state import TrainState, init_state
+from jaxdl.train.state import TrainState, check_state, init_state
 from jaxdl.train.step import Metrics, Preprocess, Rule, make_rule, model_inputs
 from jaxdl.typing import Device
 
@@ -105,29 +116,41 @@ def population(
       True
     """
     name = "population"
+    check_dataset(name, "train_set", train_set)
     preprocess = preprocess or train_set.standardize
     rule = make_rule(name, model, tx, loss=loss, preprocess=preprocess, augment=augment)
     is_keys = isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) and keys.ndim == 1
     require(
-        is_keys and len(keys) > 0, f"{name}: keys must be typed PRNG keys [members], got {keys!r}; pass split(key, 8)"
+        is_keys and len(keys) > 0,
+        f"{name}: keys must be typed PRNG keys [members], got {shown(keys)}; pass "
+        "jax.random.split(jax.random.key(0), 8)",
     )
     check_integer(name, "steps", steps, at_least=1)
-    choices = ("auto", "vmap", "map", "loop")
-    require(via in choices, f"{name}: via must be one of {', '.join(map(repr, choices))}, got via={via!r}")
-    steps_per_epoch = train_set.steps_per_epoch(batch_size)
-    eval_every = steps_per_epoch if eval_every is None else eval_every
-    check_integer(name, "eval_every", eval_every, at_least=1, remedy="leave it out for once an epoch")
-    check_same_kind(train_set, eval_set, function=name)
+    check_choice(name, "via", via, ("auto", "vmap", "map", "loop"))
+    check_progress(name, progress)
+    if stop is not None:
+        check_function(name, "stop", stop, "lambda history: history.eval_error[-1] > 0.8")
     require(stop is None or eval_set is not None, f"{name}: stop is asked after evaluations; pass eval_set=...")
+    steps_per_epoch = train_set.steps_per_epoch(batch_size)
+    check_model_fits(name, model, train_set, preprocess)
 
     states = [init_state(model, tx, key, train_set.image_shape) for key in keys]
+    eval_every = check_evaluation(name, train_set, eval_set, eval_every, steps_per_epoch, states[0])
+    require(
+        hyperparams is None or isinstance(hyperparams, Mapping),
+        f'{name}: hyperparams must be numbers by name, {{"learning_rate": [0.1, 0.2]}}, got {shown(hyperparams)}',
+    )
     values = {key: np.asarray(value) for key, value in (hyperparams or {}).items()}
     for key, value in values.items():
         require(
             value.shape == (len(keys),),
-            f"{name}: hyperparams[{key!r}] must have one number for each of the {len(keys)} keys, got {value.shape}",
+            f"{name}: hyperparams[{key!r}] must have one number for each of the {len(keys)} keys, got shape "
+            f"{list(value.shape)}",
         )
-    states = [set_hyperparams(s, **{key: v[m] for key, v in values.items()}) for m, s in enumerate(states)]
+    states = [
+        _with_hyperparams(name, state, {key: value[member] for key, value in values.items()})
+        for member, state in enumerate(states)
+    ]
     mesh = members_mesh(name, len(keys), devices)
     if via == "auto":
         via = _fastest(states[0], mesh.size)
@@ -135,8 +158,9 @@ def population(
         if via == "loop":
             ends = []
             for number, state in enumerate(states):
-                arguments = {"batch_size": batch_size, "eval_set": eval_set, "eval_every": eval_every, "loss": loss}
-                arguments |= {"preprocess": preprocess, "augment": augment, "devices": mesh.devices.tolist()[:1]}
+                arguments = {"batch_size": batch_size, "loss": loss, "preprocess": preprocess, "augment": augment}
+                arguments |= {"eval_set": eval_set, "eval_every": eval_every} if eval_set else {}
+                arguments |= {"devices": mesh.devices.tolist()[:1]}
                 tell = functools.partial(_told, report, number * steps)
                 ends.append(_alone(state, model, tx, train_set, steps, stop, {**arguments, "progress": tell}))
             ended, histories, diverged = zip(*ends, strict=True)
@@ -151,32 +175,64 @@ def population(
 def set_hyperparams(state: TrainState, **values: Any) -> TrainState:
     """A state with other numbers for hyperparameters that `optax.inject_hyperparams` keeps in it.
 
+    A learning rate under a schedule is set by its peak, if that is what is injected:
+
+        def chain(peak):
+            return optim.momentum(optim.cosine_decay(peak, steps))
+
+        tx = optax.inject_hyperparams(chain)(peak=0.1)
+
     Args:
       state: a training state.
       **values: numbers by name.
 
     Raises:
-      ValueError: the optimizer keeps no hyperparameter of that name (those there are are named).
+      ValueError: the optimizer keeps no hyperparameter of that name (those there are are named), or computes it by a
+        schedule at every update; or a value is not one finite number, or is negative where the number there is not.
     """
-    found: set[str] = set()
+    check_state("set_hyperparams", state)
+    return _with_hyperparams("set_hyperparams", state, values)
+
+
+def _with_hyperparams(function: str, state: TrainState, values: Mapping[str, Any]) -> TrainState:
+    found: dict[str, Any] = {}
+    scheduled: set[str] = set()
 
     def change(node):
-        if not hasattr(node, "hyperparams"):
+        if not _injected(node):
             return node
         found.update(node.hyperparams)
+        scheduled.update(getattr(node, "hyperparams_states", {}))
         new = {key: jnp.asarray(values[key], old.dtype) for key, old in node.hyperparams.items() if key in values}
         return node._replace(
             hyperparams={**node.hyperparams, **new},
             inner_state=jax.tree.map(change, node.inner_state, is_leaf=_injected),
         )
 
+    for name, value in values.items():
+        number = np.asarray(value)
+        require(
+            number.shape == () and np.issubdtype(number.dtype, np.number) and bool(np.isfinite(number)),
+            f"{function}: {name} must be one finite number, got {name}={shown(value)}",
+        )
     opt_state = jax.tree.map(change, state.opt_state, is_leaf=_injected)
-    missing = sorted(set(values) - found)
+    missing = sorted(set(values) - set(found))
     require(
         not missing,
-        f"set_hyperparams: {', '.join(missing)} is not among the injected ones, {sorted(found) or 'none'}; make tx "
-        "with optax.inject_hyperparams(optim.momentum)(learning_rate=0.1) for example",
+        f"{function}: {', '.join(missing)} is not among the injected hyperparameters, {sorted(found) or 'none'}; make "
+        "tx with optax.inject_hyperparams(optim.momentum)(learning_rate=0.1) for example",
     )
+    for name, value in values.items():
+        require(
+            name not in scheduled,
+            f"{function}: {name} is computed by a schedule at every update, which would overwrite {name}={value}. "
+            "Inject the schedule's peak instead: def chain(peak): return optim.momentum(optim.cosine_decay(peak, "
+            "1000)); tx = optax.inject_hyperparams(chain)(peak=0.1)",
+        )
+        require(
+            value >= 0 or bool(np.any(np.asarray(found[name]) < 0)),
+            f"{function}: {name} must not be negative, got {name}={value}",
+        )
     return state._replace(opt_state=opt_state)
 
 
@@ -199,9 +255,9 @@ def _told(report: Progress, before: int, step: int, loss: float) -> None:
 def _alone(state, model, tx, train_set, steps, stop, arguments) -> tuple[TrainState, History, str | None]:
     """One member by `fit`, from evaluation to evaluation if it may be stopped."""
     history = History.empty()
-    every = arguments["eval_every"]
     while int(state.step) < steps:
-        until = min(steps, (int(state.step) // every + 1) * every) if stop else steps
+        every = arguments["eval_every"] if stop else steps
+        until = min(steps, (int(state.step) // every + 1) * every)
         try:
             state, part = fit(state, model, tx, train_set, steps=until, **arguments)
         except NonFiniteLossError as error:
@@ -309,7 +365,7 @@ class _Together:
         return losses / examples, wrong / examples
 
 
-@functools.lru_cache(maxsize=16)
+@remembered(maxsize=4)
 def _compiled_members(rule: Rule, via: str, mesh: Mesh) -> tuple[Callable, Callable, Callable, Callable]:
     """For all members: some steps, an epoch of steps, the orders of an epoch, and losses and errors on a batch."""
     member, shared = PartitionSpec(MEMBERS), PartitionSpec()
@@ -342,7 +398,7 @@ def _compiled_members(rule: Rule, via: str, mesh: Mesh) -> tuple[Callable, Calla
             logits: Any = rule.model.apply(variables, model_inputs(batch.images, rule.preprocess), train=False)
             real = rows < len(data[1])
             wrong = jnp.argmax(logits, -1) != batch.labels
-            return jnp.sum(rule.loss(logits, batch.labels), where=real), jnp.sum(wrong, where=real)
+            return jnp.sum(per_example(rule.loss, logits, batch.labels), where=real), jnp.sum(wrong, where=real)
 
         return call(losses_and_errors, variables)
 

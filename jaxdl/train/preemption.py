@@ -1,52 +1,60 @@
-"""SIGTERM: what a cluster sends before it takes the machine away."""
+"""Signals that end a run: SIGTERM, which a cluster sends before it takes the machine away, and Ctrl-C."""
 
 import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 
-from jaxdl.train.history import History
-from jaxdl.train.state import TrainState
 
-PREEMPTED = 75
-"""Exit code of a run that SIGTERM ended after it had saved itself: the system's code for "try again"."""
+class Signals(NamedTuple):
+    """What has been asked of a run."""
 
-
-class PreemptedError(SystemExit):
-    """SIGTERM came; the run has saved itself and ends with exit code `PREEMPTED` unless this is caught.
-
-    Attributes:
-      state, history: as `fit` would have returned them.
-    """
-
-    def __init__(self, state: TrainState, history: History):
-        super().__init__(PREEMPTED)
-        self.state, self.history = state, history
+    asked: Callable[[int], int | None]  # after so many updates: the signal that asks to stop, or None
+    at_any_step: bool  # whether it may be asked at any step; else at the same steps in every process
 
 
 @contextlib.contextmanager
-def sigterm_noted(wanted: bool) -> Iterator[Callable[[int], bool]]:
-    """A function that says, after so many updates, whether SIGTERM came; all processes are told the same."""
-    if wanted and jax.process_count() > 1:
-        from jax.experimental import multihost_utils
+def signals_noted(saves: bool) -> Iterator[Signals]:
+    """Notes SIGTERM (if the run `saves` itself) and SIGINT, rather than let them end the program at once.
 
-        known: dict[int, bool] = {}  # JAX's own notifier takes the signal, and may be asked once a step
+    A second Ctrl-C ends it at once. With several processes JAX's own notifier takes SIGTERM, and all are told the same.
+    """
+    if jax.process_count() > 1:
+        yield Signals(_told_by_jax() if saves else lambda step: None, at_any_step=False)
+        return
+    if threading.current_thread() is not threading.main_thread():
+        yield Signals(lambda step: None, at_any_step=True)
+        return
+    came: list[int] = []
 
-        def asked(step: int) -> bool:
-            if step not in known:
-                known.clear()
-                known[step] = multihost_utils.reached_preemption_sync_point(step)
-            return known[step]
+    def note(number: int, frame: object) -> None:
+        del frame
+        came.append(number)
+        if number == signal.SIGINT:
+            signal.signal(number, before[number])
 
-        yield asked
-    elif wanted and threading.current_thread() is threading.main_thread():
-        came = threading.Event()
-        before = signal.signal(signal.SIGTERM, lambda *_: came.set())
-        try:
-            yield lambda step: came.is_set()
-        finally:
-            signal.signal(signal.SIGTERM, before)
-    else:
-        yield lambda step: False
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM) if saves else (signal.SIGINT,):
+        before[number] = signal.signal(number, note)
+    try:
+        yield Signals(lambda step: came[0] if came else None, at_any_step=True)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _told_by_jax() -> Callable[[int], int | None]:
+    from jax.experimental import multihost_utils
+
+    known: dict[int, bool] = {}  # the notifier may be asked once a step
+
+    def asked(step: int) -> int | None:
+        if step not in known:
+            known.clear()
+            known[step] = multihost_utils.reached_preemption_sync_point(step)
+        return signal.SIGTERM if known[step] else None
+
+    return asked

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -11,8 +11,11 @@ import jax.numpy as jnp
 import optax
 
 from jaxdl import optim
-from jaxdl.arguments import check_integer, require
-from jaxdl.tree import start_from
+from jaxdl.arguments import check_integer, require, shown
+from jaxdl.identity import remembered
+from jaxdl.shapes import ModelShapes
+from jaxdl.train.order import check_order
+from jaxdl.tree import check_arrays, path_name, start_from
 from jaxdl.typing import Params
 
 
@@ -63,23 +66,35 @@ def init_state(
     is_key = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()
     require(is_key, f"init_state: key must be one typed PRNG key, got {key!r}; pass jax.random.key(seed)")
     require(
-        len(image_shape) == 3,
-        f"init_state: image_shape must be (height, width, channels), got {tuple(image_shape)}; "
+        isinstance(image_shape, Sequence) and len(image_shape) == 3,
+        f"init_state: image_shape must be (height, width, channels), got {shown(image_shape)}; "
         "pass train_set.image_shape",
     )
     shape = tuple(check_integer("init_state", "image_shape", side, at_least=1) for side in image_shape)
     require(
+        not (shape[0] in (1, 3) and shape[1] == shape[2] and shape[2] not in (1, 3, 4)),
+        f"init_state: image_shape={shape} looks like (channels, height, width); "
+        f"pass (height, width, channels), here {(*shape[1:], shape[0])}",
+    )
+    require(not isinstance(new, str), f"init_state: new must be a tuple of names, got new={new!r}; pass new=({new!r},)")
+    require(
         variables is not None or not new, f"init_state: new={new!r} goes with variables=...; without, all are drawn"
     )
     state = _compiled_init(model, tx, shape)(key)
+    check_order("init_state", tx, state.params, state.batch_stats)
     if variables is None:
         return state
+    require(
+        isinstance(variables, dict) and "params" in variables,
+        f'init_state: variables must be {{"params": ..., "batch_stats": ...}}, got {shown(variables)}; pass '
+        "state.variables of another state, or what transfer.load_torch_weights gives",
+    )
     chosen = start_from(state.variables, {"batch_stats": {}, **variables}, new=new, function="init_state")
     opt_state = jax.jit(functools.partial(init_optimizer, tx))(chosen["params"], chosen["batch_stats"])
     return state._replace(**chosen, opt_state=opt_state)
 
 
-@functools.lru_cache(maxsize=64)
+@remembered(maxsize=8)
 def _compiled_init(model, tx, image_shape):
     """One compilation serves every seed."""
 
@@ -105,9 +120,16 @@ def init_optimizer(tx: optax.GradientTransformation, params: Params, batch_stats
 
 def check_model_and_tx(function: str, model: nn.Module, tx: optax.GradientTransformation) -> None:
     """Raises `ValueError` unless `model` is a module called with `train=`, and `tx` a gradient transformation."""
+    check_model(function, model)
+    check_tx(function, tx)
+
+
+def check_model(function: str, model: nn.Module) -> None:
+    """Raises `ValueError` unless `model` is a module called with `train=`."""
     require(
         isinstance(model, nn.Module),
-        f"{function}: model must be a flax.linen module, got {model!r}; pass an instance, models.convnet() for example",
+        f"{function}: model must be a flax.linen module, got {shown(model)}; pass an instance, models.convnet() for "
+        "example",
     )
     try:
         hash(model)
@@ -122,7 +144,42 @@ def check_model_and_tx(function: str, model: nn.Module, tx: optax.GradientTransf
         f"{function}: {type(model).__name__}.__call__ must take the keyword train, "
         "as in def __call__(self, x, *, train: bool)",
     )
+
+
+def check_tx(function: str, tx: optax.GradientTransformation) -> None:
+    """Raises `ValueError` unless `tx` is a gradient transformation."""
+    complete = callable(getattr(tx, "init", None)) and callable(getattr(tx, "update", None))
     require(
-        hasattr(tx, "init") and hasattr(tx, "update"),
-        f"{function}: tx must be an optax gradient transformation, got {tx!r}; pass optim.sgd(0.1) for example",
+        complete and not isinstance(tx, type),
+        f"{function}: tx must be an optax gradient transformation, got {shown(tx)}; pass optim.sgd(0.1) for example",
+    )
+
+
+def check_state(function: str, state: Any, name: str = "state") -> None:
+    """Raises `ValueError` unless `state` is a training state whose arrays are still there."""
+    if not isinstance(state, TrainState):
+        pair = isinstance(state, tuple) and len(state) == 2 and isinstance(state[0], TrainState)
+        remedy = "a step and fit return two things: write state, _ = ..." if pair else "train.init_state makes one"
+        raise ValueError(f"{function}: {name} must be a train.TrainState, got {shown(state)}; {remedy}")
+    # Every leaf was donated with the first one.
+    is_deleted: Callable[[], bool] = getattr(state.step, "is_deleted", lambda: False)
+    require(
+        not is_deleted(),
+        f"{function}: the arrays of this {name} are gone: it was donated to a step, which reuses their memory. Go "
+        "on with the state that the step returned, state, metrics = step(state, batch), or keep a copy before: "
+        "jax.tree.map(jnp.copy, state)",
+    )
+
+
+def check_variables(function: str, model: nn.Module, state: TrainState, shapes: ModelShapes) -> None:
+    """Raises `ValueError` unless a state's parameters and statistics are those of the model, with a list of others."""
+
+    def by_path(tree: Any) -> dict[str, Any]:
+        return {path_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+    needed = {name: tree for name, tree in shapes.variables.items() if name in ("params", "batch_stats")}
+    check_arrays(
+        f"{function}: the state does not belong to this {type(model).__name__} on images of this size",
+        needed=by_path(needed),
+        given=by_path({name: tree for name, tree in state.variables.items() if jax.tree.leaves(tree)}),
     )

@@ -11,19 +11,28 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.core import Tracer
 
 from jaxdl import optim, transfer
-from jaxdl.arguments import check_integer, require
+from jaxdl.arguments import check_choice, check_flag, check_function, check_integer, require, shown
 from jaxdl.data import Augment, take_batch
+from jaxdl.data.checks import check_labels, check_outputs, input_struct
+from jaxdl.identity import remembered
 from jaxdl.models.layers import synchronized_statistics
-from jaxdl.train.losses import Loss, cross_entropy
+from jaxdl.optim.extra_args import with_extra_args
+from jaxdl.shapes import model_shapes
+from jaxdl.train.losses import Loss, check_loss, cross_entropy, per_example
+from jaxdl.train.order import check_order
 from jaxdl.train.sharding import Layout, Parallel, Spread, make_layout
-from jaxdl.train.state import TrainState, check_model_and_tx, init_optimizer
+from jaxdl.train.state import TrainState, check_model_and_tx, check_state, check_variables, init_optimizer
 from jaxdl.typing import Batch, Device
 
 # Streams of random numbers; `data.batches` draws from stream 0.
 _MODEL = 1  # dropout and its kin
 _AUGMENT = 2
+
+MOST_IN_FLIGHT = 16
+"""Steps that may be under way at once on several CPU devices, which deadlock with more than about 32 (jax < 0.12)."""
 
 Preprocess = Callable[[jax.Array], jax.Array]
 """uint8 images to model inputs, `train_set.standardize` for example."""
@@ -141,15 +150,18 @@ def make_rule(function: str, model: nn.Module, tx: optax.GradientTransformation,
     check_model_and_tx(function, model, tx)
     rule = Rule(model, tx, **fields)
     check_integer(function, "accumulate", rule.accumulate, at_least=1)
-    modes = ("synchronized", "per_device")
-    require(
-        rule.batch_norm in modes,
-        f"{function}: batch_norm must be one of {', '.join(map(repr, modes))}, got batch_norm={rule.batch_norm!r}",
-    )
+    check_choice(function, "batch_norm", rule.batch_norm, ("synchronized", "per_device"))
+    check_flag(function, "skip_nonfinite", rule.skip_nonfinite)
+    check_loss(function, rule.loss)
+    for name, example in (("preprocess", "train_set.standardize"), ("augment", "data.CROP_AND_FLIP")):
+        value = getattr(rule, name)
+        if value is not None:
+            check_function(function, name, value, example)
+            require(not isinstance(value, type), f"{function}: {name} must be a function, got the class {value}")
     return rule
 
 
-@functools.lru_cache(maxsize=64)
+@remembered(maxsize=8)
 def _step(rule: Rule, layout: Layout) -> "Step":
     return Step(rule, layout)
 
@@ -158,7 +170,9 @@ class Step:
     """A compiled training step; see `make_step`."""
 
     def __init__(self, rule: Rule, layout: Layout):
-        self._layout, self._accumulate = layout, rule.accumulate
+        self._layout, self._rule, self._accumulate = layout, rule, rule.accumulate
+        self._seen: set[tuple] = set()  # shapes and dtypes of the batches that were looked at
+        self._calls = 0
         self._evenly, self._unevenly = (
             layout.compile(functools.partial(train_step, rule=rule, spread=layout.spread(evenly=evenly)))
             for evenly in (True, False)
@@ -166,10 +180,16 @@ class Step:
 
     def __call__(self, state: TrainState, batch: Batch | tuple[Any, Any]) -> tuple[TrainState, Metrics]:
         """Makes one update."""
+        check_state("make_step", state)
+        batch = self._looked_at(state, batch)
         if self._layout.parallel == "single" and self._layout.devices[0] == jax.local_devices()[0]:
-            self._check(len(batch[1]))
-            return self._evenly(state, Batch(*batch))
-        return self._on_layout(state, Batch(*batch))
+            self._check(len(batch.labels))
+            return self._evenly(state, batch)
+        state, metrics = self._on_layout(state, batch)
+        self._calls += 1
+        if self._layout.is_several_cpu_devices and self._calls % MOST_IN_FLIGHT == 0:
+            jax.block_until_ready(metrics)
+        return state, metrics
 
     def lower(self, state: TrainState, batch: Batch | tuple[Any, Any]) -> jax.stages.Lowered:
         """The program for these arguments, not yet compiled: to be inspected, or compiled ahead of time."""
@@ -205,12 +225,59 @@ class Step:
             return self._unevenly(state, jax.tree.map(lambda x: np.broadcast_to(x, (here, *np.shape(x))), batch))
         return self._unevenly(state, jax.device_put(batch, layout.whole))
 
+    def _looked_at(self, state: TrainState, batch: Any) -> Batch:
+        """The batch, after checks: of its form each time, of its numbers at the first of each shape and dtype."""
+        require(
+            isinstance(batch, tuple | list) and len(batch) == 2,
+            f"make_step: batch must be a pair (images, labels), got {shown(batch)}",
+        )
+        images, labels = batch
+        try:
+            kind = images.shape, images.dtype, labels.shape, labels.dtype
+        except AttributeError:
+            raise ValueError(
+                f"make_step: images and labels must be arrays, got {type(images).__name__} and "
+                f"{type(labels).__name__}; use numpy.asarray"
+            ) from None
+        if kind not in self._seen:
+            check_first_batch("make_step", state, Batch(images, labels), self._rule)
+            self._seen.add(kind)
+        return Batch(images, labels)
+
     def _check(self, examples: int) -> None:
         require(
             examples % self._accumulate == 0,
             f"accumulate={self._accumulate} does not divide the {examples} examples that a device is given; pass "
             "batches that it divides",
         )
+
+
+def check_first_batch(function: str, state: TrainState, batch: Batch, rule: Rule) -> None:
+    """Raises `ValueError` unless a batch, a state, a model and a chain go together. Looks at the labels' numbers."""
+    images, labels = batch
+    require(
+        images.ndim >= 2 and len(images) > 0,
+        f"{function}: images must be [batch, height, width, channels] with a batch of 1 or more, "
+        f"got shape {list(images.shape)}",
+    )
+    like_one_hot = labels.ndim == 2 and len(labels) == len(images)
+    remedy = "; of one-hot rows take labels.argmax(-1).astype(np.int32)" if like_one_hot else ""
+    require(
+        labels.shape == images.shape[:1] and jnp.issubdtype(labels.dtype, jnp.integer),
+        f"{function}: labels must be class numbers, integers [{len(images)}], one per image, "
+        f"got {labels.dtype} {list(labels.shape)}{remedy}",
+    )
+    require(
+        images.dtype == np.uint8 or jnp.issubdtype(images.dtype, jnp.floating),
+        f"{function}: images must be uint8 or floating point, got {images.dtype}",
+    )
+    inputs = input_struct(function, images.shape[1:], images.dtype, rule.preprocess)
+    shapes = model_shapes(rule.model, inputs.shape[1:], inputs.dtype)
+    check_variables(function, rule.model, state, shapes)
+    classes = check_outputs(function, rule.model, shapes)
+    if not isinstance(labels, Tracer) and getattr(labels, "is_fully_addressable", True):
+        check_labels(function, labels, classes)
+    check_order(function, rule.tx, state.params, state.batch_stats)
 
 
 def _from_processes(part: Any, split: jax.sharding.Sharding) -> jax.Array:
@@ -257,7 +324,7 @@ def train_step(
     finite = jnp.isfinite(value) & (no_overflow if scale is None else no_overflow | (scale > 1))
     # Told only where it is asked for: optax's line searches hand on what they do not know.
     statistics = {"batch_stats": batch_stats} if optim.wants_batch_stats(state.opt_state) else {}
-    updates, opt_state = optax.with_extra_args_support(tx).update(
+    updates, opt_state = with_extra_args(tx).update(
         grads,
         state.opt_state,
         state.params,
@@ -266,6 +333,7 @@ def train_step(
         value_fn=lambda params: spread.map(functools.partial(measure, gradient=False))((params, *shared), split)[0],
         **statistics,
     )
+    updates = transfer.without_frozen(frozen, updates)  # wherever in the chain `freeze` stands
     reached = TrainState(optax.apply_updates(state.params, updates), batch_stats, opt_state, state.step, state.key)
     if rule.skip_nonfinite:
         reached = _where(finite, reached, state)
@@ -304,7 +372,7 @@ def _measure(shared: Any, split: Any, *, rule: Rule, spread: Spread, frozen: Any
             )
         new_stats = transfer.frozen_statistics(frozen, batch_stats, updated.get("batch_stats", {}))
         error = jnp.mean(jnp.argmax(logits, -1) != labels)
-        value = jnp.mean(rule.loss(logits, labels))
+        value = jnp.mean(per_example(rule.loss, logits, labels))
         return value if scale is None else value * scale, (value, error, new_stats)
 
     def one(batch_stats, inputs, labels, key):

@@ -8,6 +8,7 @@ from jaxdl.transfer.finetune import (
     gradual_unfreezing,
     refreeze,
     scale_by_depth,
+    without_frozen,
 )
 from jaxdl.transfer.torch_weights import load_torch_weights
 
@@ -20,4 +21,5 @@ __all__ = [
     "load_torch_weights",
     "refreeze",
     "scale_by_depth",
+    "without_frozen",
 ]

@@ -1,6 +1,7 @@
 """Fine-tuning: frozen layers, rates by depth, gradual unfreezing."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -8,12 +9,14 @@ import flax.linen as nn
 import jax
 import optax
 
-from jaxdl.arguments import check_real, require
-from jaxdl.tree import find_states, path_name
+from jaxdl.arguments import check_function, check_real, require, shown
+from jaxdl.tree import find_states, is_part, names_in, path_name
 from jaxdl.typing import Params
 
 Predicate: TypeAlias = Callable[[str], bool]
 """Takes a parameter's path, as in "stage1_block1/conv1/kernel"."""
+
+_PREDICATE = 'lambda path: path.startswith("head")'
 
 Groups: TypeAlias = Sequence[str | tuple[str, ...]]
 """Parts of a model from the input to the output, each the beginning, or beginnings, of the paths that belong to it."""
@@ -45,7 +48,8 @@ def freeze(predicate: Predicate) -> optax.GradientTransformation:
       predicate: takes a parameter's path, as in "stage1_block1/conv1/kernel", and says whether it is frozen.
 
     Raises:
-      ValueError: `predicate` is not a function; or (when the state is made) it freezes every parameter.
+      ValueError: `predicate` is not a function; or (when the state is made) it freezes no parameter, or every one. (It
+        may where a part of the parameters is masked, and the last stage of `gradual_unfreezing` freezes none.)
 
     Example:
       >>> import jax.numpy as jnp
@@ -55,15 +59,14 @@ def freeze(predicate: Predicate) -> optax.GradientTransformation:
       >>> updates["conv"]["kernel"].tolist(), updates["head"]["kernel"].tolist()
       ([0.0, 0.0], [-0.5, -0.5])
     """
-    require(callable(predicate), f"freeze: predicate must be a function from a path to a bool, got {predicate!r}")
+    check_function("freeze", "predicate", predicate, _PREDICATE)
 
     def init(params: Params) -> FreezeState:
-        return FreezeState(_marks(predicate, params))
+        return FreezeState(_marks("freeze", predicate, params))
 
     def update(updates, state, params=None):
         del params
-        keep = _frozen(state.marks)
-        return jax.tree.map(lambda frozen, u: jax.numpy.zeros_like(u) if frozen else u, keep, updates), state
+        return without_frozen(_frozen(state.marks), updates), state
 
     return optax.GradientTransformation(init, update)
 
@@ -77,17 +80,30 @@ def refreeze(opt_state: Any, predicate: Predicate, params: Params) -> Any:
       params: the parameters.
 
     Raises:
-      ValueError: there is no `freeze` in the state, or everything would be frozen.
+      ValueError: there is no `freeze` in the state; or as for `freeze`.
     """
+    check_function("refreeze", "predicate", predicate, _PREDICATE)
     require(
         len(find_states(opt_state, FreezeState)) == 1, "refreeze: the optimizer state must hold one transfer.freeze"
     )
-    marks = FreezeState(_marks(predicate, params))
+    marks = FreezeState(_marks("refreeze", predicate, params))
     is_freeze = lambda node: isinstance(node, FreezeState)  # noqa: E731
     return jax.tree.map(lambda node: marks if is_freeze(node) else node, opt_state, is_leaf=is_freeze)
 
 
-def gradual_unfreezing(groups: Groups) -> list[Predicate]:
+@dataclasses.dataclass(frozen=True)
+class UnfreezingStage:
+    """A predicate for `freeze`: True for all but the last groups. Equal stages freeze the same."""
+
+    groups: Groups
+    trained: int  # how many of the groups, from the last
+
+    def __call__(self, path: str) -> bool:
+        """Whether the parameter at `path` is frozen."""
+        return _group("gradual_unfreezing", self.groups, path) < len(self.groups) - self.trained
+
+
+def gradual_unfreezing(groups: Groups) -> list[UnfreezingStage]:
     """Predicates for `freeze`, one for each stage: first only the last group is trained, then the last two, ...
 
     Args:
@@ -98,7 +114,8 @@ def gradual_unfreezing(groups: Groups) -> list[Predicate]:
       As many predicates as there are groups; the last freezes nothing.
 
     Raises:
-      ValueError: no groups; or, from a predicate, a path that belongs to none.
+      ValueError: no groups, or groups that are no names; or, when a predicate is used, a path that belongs to none, or
+        a group that no parameter belongs to.
 
     Example:
       >>> import jax
@@ -116,12 +133,8 @@ def gradual_unfreezing(groups: Groups) -> list[Predicate]:
 
     Reference: Howard and Ruder, `Universal Language Model Fine-tuning`, 2018 (arXiv 1801.06146), sec. 3.3.
     """
-    require(len(groups) >= 1, f"gradual_unfreezing: needs at least one group, got groups={groups!r}")
-
-    def stage(trained: int) -> Predicate:
-        return lambda path: _group("gradual_unfreezing", groups, path) < len(groups) - trained
-
-    return [stage(trained) for trained in range(1, len(groups) + 1)]
+    groups = _checked_groups("gradual_unfreezing", groups)
+    return [UnfreezingStage(groups, trained) for trained in range(1, len(groups) + 1)]
 
 
 def scale_by_depth(groups: Groups, factor: float = 2.6) -> optax.GradientTransformation:
@@ -136,7 +149,8 @@ def scale_by_depth(groups: Groups, factor: float = 2.6) -> optax.GradientTransfo
       factor: positive; 2.6 in the paper.
 
     Raises:
-      ValueError: `factor` is not positive, no groups; or (when the state is made) a parameter belongs to none.
+      ValueError: `factor` is not positive, no groups, or groups that are no names; or (when the state is made) a
+        parameter belongs to none, or no parameter to one of them.
 
     Example:
       >>> import jax.numpy as jnp
@@ -148,17 +162,19 @@ def scale_by_depth(groups: Groups, factor: float = 2.6) -> optax.GradientTransfo
 
     Reference: Howard and Ruder, `Universal Language Model Fine-tuning`, 2018 (arXiv 1801.06146), sec. 3.2.
     """
-    require(len(groups) >= 1, f"scale_by_depth: needs at least one group, got groups={groups!r}")
+    groups = _checked_groups("scale_by_depth", groups)
     check_real("scale_by_depth", "factor", factor, at_least=0)
-    require(factor > 0, f"scale_by_depth: factor must be positive, got factor={factor}")
+    require(
+        isinstance(factor, jax.Array) or factor > 0,
+        f"scale_by_depth: factor must be positive, got factor={factor}; with 1 all rates are the same",
+    )
 
     def scaled(path, update):
         below = len(groups) - 1 - _group("scale_by_depth", groups, path_name(path))
         return update * jax.numpy.asarray(factor**-below, update.dtype)
 
     def init(params: Params) -> optax.EmptyState:
-        for path, _ in jax.tree_util.tree_leaves_with_path(params):
-            _group("scale_by_depth", groups, path_name(path))
+        _check_all_used("scale_by_depth", groups, params)
         return optax.EmptyState()
 
     def update(updates, state, params=None):
@@ -175,6 +191,13 @@ def frozen_params(opt_state: Any, params: Params) -> Any | None:
         return None
     masks = [_frozen(state.marks) for state in states]
     return jax.tree.map(lambda _, *frozen: any(frozen), params, *masks)
+
+
+def without_frozen(frozen: Any | None, updates: Params) -> Params:
+    """The updates with zeros for what is frozen; `frozen` is what `frozen_params` gives."""
+    if frozen is None:
+        return updates
+    return jax.tree.map(lambda keep, u: jax.numpy.zeros_like(u) if keep else u, frozen, updates)
 
 
 @contextlib.contextmanager
@@ -207,15 +230,18 @@ def frozen_statistics(frozen: Any | None, before: Params, after: Params) -> Para
     )
 
 
-def _marks(predicate: Predicate, params: Params) -> Any:
+def _marks(function: str, predicate: Predicate, params: Params) -> Any:
+    may_freeze_none = False
+    if isinstance(predicate, UnfreezingStage):
+        _check_all_used("gradual_unfreezing", predicate.groups, params)
+        may_freeze_none = predicate.trained == len(predicate.groups)
     marks = jax.tree_util.tree_map_with_path(
         lambda path, _: FrozenMark() if predicate(path_name(path)) else TrainedMark(), params
     )
-    require(
-        not all(jax.tree.leaves(_frozen(marks))),
-        "freeze: predicate freezes every parameter; paths are as in "
-        + ", ".join(path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)[:3]),
-    )
+    frozen = jax.tree.leaves(_frozen(marks))
+    for wrong, what in ((all(frozen), "freezes every parameter"), (not any(frozen), "freezes no parameter")):
+        allowed = is_part(params) or (may_freeze_none and not any(frozen))
+        require(allowed or not wrong, f"{function}: predicate {what}; there are {names_in(params)}")
     return marks
 
 
@@ -224,8 +250,38 @@ def _frozen(marks: Any) -> Any:
     return jax.tree.map(lambda mark: isinstance(mark, FrozenMark), marks, is_leaf=is_mark)
 
 
+def _checked_groups(function: str, groups: Any) -> tuple[str | tuple[str, ...], ...]:
+    """The groups as a tuple of names and tuples of names."""
+    remedy = 'pass a tuple of beginnings of paths, ("stem", "stage", "head") for example'
+    require(
+        isinstance(groups, list | tuple) and len(groups) >= 1,
+        f"{function}: groups must be a tuple of at least one group, got groups={shown(groups)}; {remedy}",
+    )
+    found = tuple(tuple(group) if isinstance(group, list | tuple) else group for group in groups)
+    for group in found:
+        names = group if isinstance(group, tuple) else (group,)
+        require(
+            bool(names) and all(isinstance(name, str) and name for name in names),
+            f"{function}: a group must be a name or a tuple of names, got {shown(group)}; {remedy}",
+        )
+    return found
+
+
 def _group(function: str, groups: Groups, path: str) -> int:
     for number, beginnings in enumerate(groups):
         if path.startswith(beginnings):
             return number
-    raise ValueError(f"{function}: the parameter {path} belongs to no group of {tuple(groups)}")
+    raise ValueError(
+        f"{function}: the parameter {path} belongs to no group of {tuple(groups)}; add one that its path begins with"
+    )
+
+
+def _check_all_used(function: str, groups: Groups, params: Params) -> None:
+    """Raises `ValueError` unless every parameter belongs to a group, and (where none is masked) every group has one."""
+    paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    used = {_group(function, groups, path) for path in paths}
+    unused = [group for number, group in enumerate(groups) if number not in used]
+    require(
+        not unused or is_part(params),
+        f"{function}: no parameter belongs to {', '.join(map(repr, unused))}; there are {names_in(params)}",
+    )

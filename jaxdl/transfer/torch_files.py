@@ -10,6 +10,7 @@ import io
 import pickle
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,10 +36,12 @@ _DTYPES = {
 _DAMAGED = (  # what reading a damaged file may raise
     pickle.UnpicklingError,
     zipfile.BadZipFile,
+    zlib.error,
     struct.error,
     AttributeError,
     EOFError,
     LookupError,
+    MemoryError,
     OverflowError,
     TypeError,
 )
@@ -123,6 +126,10 @@ def read_torch_file(path: Path) -> Any:
         raise ValueError(
             f"{path} is not a file that torch.save wrote, or it is damaged: {type(error).__name__}: {error}"
         ) from error
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _read_zip(path: Path) -> Any:

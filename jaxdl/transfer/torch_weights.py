@@ -3,6 +3,8 @@
 import math
 import os
 import re
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.arguments import require
+from jaxdl.arguments import check_integer, require, shown
 from jaxdl.models import stack_blocks
 from jaxdl.transfer.torch_files import read_torch_file
-from jaxdl.tree import check_arrays, path_name
+from jaxdl.tree import check_arrays, check_finite, path_name
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".th", ".bin", ".tar")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # under which training scripts save the tensors
@@ -58,8 +60,9 @@ def load_torch_weights(
       {"params": ..., "batch_stats": ...} for `model.apply` and for `train.init_state(..., variables=...)`.
 
     Raises:
-      ValueError: the file's kind is not known or it is damaged; or its entries are not those of the model, with a list
-        of the missing, unexpected and mis-shaped ones.
+      ValueError: the file's kind is not known, it is a folder, empty or damaged; or its entries are not those of the
+        model, with a list of the missing, unexpected and mis-shaped ones; or there are NaN or infinite numbers in it,
+        with a list of the entries.
       FileNotFoundError: there is no such file.
 
     Example:
@@ -68,22 +71,40 @@ def load_torch_weights(
       Traceback (most recent call last):
       FileNotFoundError: load_torch_weights: there is no file resnet20.th
     """
-    require(isinstance(model, nn.Module), f"load_torch_weights: model must be a flax.linen module, got {model!r}")
+    function = "load_torch_weights"
+    require(
+        isinstance(model, nn.Module),
+        f"{function}: model must be a flax.linen module, got model={shown(model)}; pass an instance, models.resnet(50) "
+        "for example",
+    )
+    require(isinstance(path, str | os.PathLike), f"{function}: path must be the name of a file, got path={shown(path)}")
+    require(
+        isinstance(image_shape, Sequence) and not isinstance(image_shape, str) and len(image_shape) == 3,
+        f"{function}: image_shape must be (height, width, channels), got image_shape={shown(image_shape)}; "
+        "pass train_set.image_shape",
+    )
+    for side in image_shape:
+        check_integer(function, "each of image_shape", side, at_least=1)
     path = Path(path)
+    require(not path.is_dir(), f"{function}: {path} is a folder; pass a file in it")
     if not path.is_file():
-        raise FileNotFoundError(f"load_torch_weights: there is no file {path}")
+        raise FileNotFoundError(f"{function}: there is no file {path}")
+    require(path.stat().st_size > 0, f"{function}: {path} is empty; download it again")
+    found, torch_names = _converted(_read(path))
     scanned = getattr(model, "scan", False)
     if scanned:
         model = model.clone(scan=False)
     images = jnp.zeros((1, *image_shape))
     expected = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
-    found, torch_names = _converted(_read(path))
     leaves, structure = jax.tree_util.tree_flatten_with_path(expected)
     check_arrays(
-        f"load_torch_weights: {path} does not fit this {type(model).__name__}",
+        f"{function}: {path} does not fit this {type(model).__name__}",
         needed={path_name(p): leaf.shape for p, leaf in leaves},
         given={name: getattr(value, "shape", None) for name, value in found.items()},
         given_names=torch_names,
+    )
+    check_finite(
+        f"{function}: {path} is no file of trained weights", {torch_names[name]: array for name, array in found.items()}
     )
     variables = jax.tree.unflatten(structure, [jnp.asarray(found[path_name(p)], jnp.float32) for p, _ in leaves])
     variables = {"batch_stats": {}, **variables}
@@ -93,12 +114,9 @@ def load_torch_weights(
 def _read(path: Path) -> dict[str, np.ndarray]:
     """Tensors by their torch names, without what training scripts wrap around them."""
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            content: Any = dict(archive)
+        content: Any = _read_npz(path)
     elif path.suffix == ".safetensors":
-        from safetensors.numpy import load_file
-
-        content = load_file(path)
+        content = _read_safetensors(path)
     else:
         require(
             path.suffix in _TORCH_SUFFIXES,
@@ -113,6 +131,29 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     )
     named = {_PREFIX.sub("", str(name)): value for name, value in content.items()}
     return {name: value for name, value in named.items() if name.rpartition(".")[2] not in _IGNORED}
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        # Opened here, so that it is closed whatever happens: np.load leaves a damaged one open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return dict(archive)
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, LookupError, TypeError) as error:
+        raise ValueError(_damaged(path, ".npz", error)) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, OSError, LookupError, TypeError) as error:
+        raise ValueError(_damaged(path, ".safetensors", error)) from error
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> str:
+    return f"load_torch_weights: {path} is no {kind} file of arrays, or it is damaged: {type(error).__name__}: {error}"
 
 
 def _converted(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

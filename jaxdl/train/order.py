@@ -1,0 +1,141 @@
+"""Whether the averages in a chain stand where they see what the chain leads to."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxdl import optim, transfer
+from jaxdl.arguments import require
+from jaxdl.identity import remembered
+from jaxdl.optim import EmaState, PlateauState, SnapshotState, SwaState
+from jaxdl.optim.averaging import every_iterate_due
+from jaxdl.optim.extra_args import with_extra_args
+from jaxdl.transfer.finetune import FreezeState
+from jaxdl.tree import find_states, path_name
+from jaxdl.typing import Params
+
+_TRIES = 8  # updates until a link that waits (`optax.MultiSteps`) has to have acted
+
+
+def check_order(function: str, tx: optax.GradientTransformation, params: Params, batch_stats: Params) -> None:
+    """Raises `ValueError` if a chain's average or snapshots see other parameters than the chain leads to.
+
+    That is so if a link after them changes the updates, the learning rate for example. The chain is run for an update,
+    on parameters of the same names with one element each, and what was averaged is compared with what was reached.
+    Chains whose update cannot be called so are let pass.
+
+    Args:
+      function: named in the error.
+      tx: the chain.
+      params: the parameters; their numbers do not matter.
+      batch_stats: the model's batch statistics.
+    """
+    opt_state = jax.eval_shape(tx.init, params)
+    if not find_states(opt_state, (SwaState, EmaState, SnapshotState)):
+        return
+    # One of each kind will do (and compiles faster), unless parameters are treated by their names.
+    by_name = find_states(opt_state, (FreezeState, optax.MaskedNode))
+    outlines = [_outline(params)] if by_name else [_outline(_one_of_each_kind(params)), _outline(params)]
+    wrong = None
+    for outline in outlines:
+        could_run, wrong = _out_of_order(tx, outline, _outline(batch_stats))
+        if could_run:
+            break
+    require(
+        wrong is None,
+        f"{function}: {wrong} stands in the chain before a link that changes the updates, so it would keep parameters "
+        "that are never reached. Put it last, after the learning rate, weight decay and transfer.freeze: "
+        f"optax.chain(..., optax.scale_by_learning_rate(rate), optim.{wrong}(...))",
+    )
+
+
+def _outline(tree: Any) -> tuple:
+    """A tree's structure, and its leaves' numbers of axes and dtypes."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple((leaf.ndim, leaf.dtype.name) for leaf in leaves)
+
+
+def _one_of_each_kind(params: Params) -> Params:
+    """The first parameter of each name and number of axes, as in "stem_conv/kernel" of four."""
+    paths = jax.tree_util.tree_leaves_with_path(params)
+    if not all(isinstance(key, jax.tree_util.DictKey) for path, _ in paths for key in path):
+        return params
+    chosen: dict[tuple, Any] = {}
+    for path, leaf in paths:
+        chosen.setdefault((path[-1:], leaf.ndim), (path, leaf))
+    tree: dict = {}
+    for path, leaf in chosen.values():
+        if not path:
+            return params
+        node = tree
+        for key in path[:-1]:
+            node = node.setdefault(key.key, {})
+        node[path[-1].key] = leaf
+    return tree
+
+
+@remembered(maxsize=16)
+def _out_of_order(tx, params_outline, stats_outline) -> tuple[bool, str | None]:
+    """Whether the chain could be run; and the name of a transformation that stands before one that changes updates."""
+    numbers = np.random.default_rng(0)
+
+    def small(outline):
+        structure, leaves = outline
+        return jax.tree.unflatten(structure, [numbers.uniform(1, 2, (1,) * n).astype(jnp.dtype(d)) for n, d in leaves])
+
+    params, grads, batch_stats = small(params_outline), small(params_outline), small(stats_outline)
+    try:
+        state = jax.jit(lambda p: _as_after_a_plateau(optim.with_batch_stats(tx.init(p), batch_stats)))(params)
+        frozen = transfer.frozen_params(state, params)
+        grads = transfer.without_frozen(frozen, grads)  # a step computes none of them
+        told = {"batch_stats": batch_stats} if optim.wants_batch_stats(state) else {}
+        told |= {"value": jnp.float32(1), "grad": grads, "value_fn": lambda p: jnp.float32(1)}
+
+        @jax.jit
+        def update(grads, state, params):
+            updates, state = with_extra_args(tx).update(grads, state, params, **told)
+            return optax.apply_updates(params, transfer.without_frozen(frozen, updates)), state
+
+        found: list = []
+        with every_iterate_due():
+            for _ in range(_TRIES):
+                params, state = update(grads, state, params)
+                found = _kept(state)
+                if found:
+                    break
+    except Exception:  # what is wrong with it shows where it is used
+        return False, None
+    reached = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    for name, kept in found:
+        for path, leaf in jax.tree_util.tree_leaves_with_path(kept):
+            wanted = reached[path_name(path)].astype(leaf.dtype)  # snapshots may be kept in bfloat16
+            if not np.allclose(np.asarray(leaf, np.float64), np.asarray(wanted, np.float64), rtol=1e-5):
+                return True, name
+    return True, None
+
+
+def _as_after_a_plateau(state: Any) -> Any:
+    """A state whose `reduce_on_plateau` links, which do nothing at first, scale updates."""
+
+    def lowered(node):
+        return node._replace(scale=jnp.full_like(node.scale, 0.5)) if isinstance(node, PlateauState) else node
+
+    return jax.tree.map(lowered, state, is_leaf=lambda node: isinstance(node, PlateauState))
+
+
+def _kept(state: Any) -> list[tuple[str, Params]]:
+    """What each transformation has kept of its first iterate, once all have kept one."""
+    state = jax.device_get(state)
+    averages = find_states(state, (SwaState, EmaState))
+    kept = find_states(state, SnapshotState)
+    if not all(int(s.count) for s in averages + kept):
+        return []
+    found = []
+    for average in averages:
+        name, weight = ("swa", 1) if isinstance(average, SwaState) else ("ema", average.weight)
+        found += [(name, jax.tree.map(lambda m, w=weight: m / w, mean)) for mean in average.mean.values()]
+    found += [("snapshots", jax.tree.map(lambda s: s[0], places)) for s in kept for places in s.params.values()]
+    return found

@@ -1,0 +1,104 @@
+"""Averages, snapshots and frozen layers in the wrong place of a chain are found before training."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxdl import models, optim, train, transfer
+
+MODEL = models.resnet_cifar(8)
+SHAPE = (16, 16, 3)
+LINKS = {"swa": optim.swa(100, period=10), "ema": optim.ema(0.999), "snapshots": optim.snapshots(50, 2)}
+rate = optax.scale_by_learning_rate
+
+
+def in_order(link):
+    momentum = optim.scale_by_momentum(0.9)
+    return {
+        "after the rate": optax.chain(momentum, rate(0.1), link),
+        "after a schedule that begins at 0": optax.chain(momentum, rate(optim.warmup_cosine(0.1, 5, 100)), link),
+        "all three": optax.chain(optim.sgd(0.1), *LINKS.values()),
+        "masked": optax.chain(optim.sgd(0.1), optax.masked(link, optim.no_bias_no_norm)),
+        "after a look-ahead": optax.chain(rate(0.1), optim.scale_by_nesterov_lookahead(0.9), link),
+        "after a plateau": optax.chain(optim.sgd(0.1), optim.reduce_on_plateau(every=None), link),
+        "inside MultiSteps": optax.MultiSteps(optax.chain(optim.sgd(0.1), link), 3),
+        "inside a loss scale": optim.dynamic_loss_scale(optax.chain(optim.sgd(0.1), link)),
+        "after freeze": optax.chain(optim.sgd(0.1), transfer.freeze(lambda path: path.startswith("stem")), link),
+        "freeze before what stands still": optax.chain(
+            optim.momentum(0.1), link, transfer.freeze(lambda path: path.startswith("stem"))
+        ),
+        "injected": optax.chain(optax.inject_hyperparams(optim.momentum)(learning_rate=0.1), link),
+        "after clipping": optax.chain(optax.clip_by_global_norm(1.0), optim.adam(0.1), link),
+    }
+
+
+def out_of_order(link):
+    return {
+        "before the rate": optax.chain(optim.scale_by_momentum(0.9), link, rate(0.1)),
+        "before a schedule that begins at 0": optax.chain(link, rate(optim.warmup_cosine(0.1, 5, 100))),
+        "first": optax.chain(link, optim.momentum(0.1)),
+        "before decay": optax.chain(optim.sgd(0.1), link, optim.decoupled_weight_decay(1e-4)),
+        "before a plateau": optax.chain(optim.sgd(0.1), link, optim.reduce_on_plateau(every=None)),
+        "masked": optax.chain(optax.masked(link, optim.no_bias_no_norm), optim.sgd(0.1)),
+        "inside MultiSteps": optax.MultiSteps(optax.chain(link, optim.sgd(0.1)), 3),
+        "decay of what is frozen": optax.chain(
+            transfer.freeze(lambda path: path.startswith("stem")), optim.sgd(0.1, weight_decay=1e-2), link
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", LINKS)
+@pytest.mark.parametrize("place", out_of_order(optim.ema(0.9)))
+def test_an_average_that_sees_other_parameters_is_refused(name, place):
+    tx = out_of_order(LINKS[name])[place]
+    with pytest.raises(ValueError, match=rf"init_state: {name} stands in the chain before a link that changes"):
+        train.init_state(MODEL, tx, jax.random.key(0), SHAPE)
+
+
+@pytest.mark.parametrize("name", LINKS)
+@pytest.mark.parametrize("place", in_order(optim.ema(0.9)))
+def test_an_average_at_its_place_is_not(name, place):
+    train.init_state(MODEL, in_order(LINKS[name])[place], jax.random.key(0), SHAPE)
+
+
+def test_fit_and_a_step_refuse_it_too(fashion):
+    """With a state that was made for another chain of the same structure."""
+    train_set = fashion[0][:64]
+    bad = optax.chain(optim.scale_by_momentum(0.9), optim.ema(0.9), rate(0.1))
+    good = optax.chain(optim.scale_by_momentum(0.9), optim.ema(0.9), optax.identity())
+    state = train.init_state(MODEL, good, jax.random.key(0), train_set.image_shape)
+    with pytest.raises(ValueError, match="fit: ema stands"):
+        train.fit(state, MODEL, bad, train_set, steps=1, batch_size=32)
+    with pytest.raises(ValueError, match="make_step: ema stands"):
+        train.make_step(MODEL, bad, preprocess=train_set.standardize)(
+            state, (train_set.images[:8], train_set.labels[:8])
+        )
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        optax.chain(transfer.freeze(lambda path: path.startswith("stem")), optim.momentum(0.1, weight_decay=0.1)),
+        optax.chain(
+            optim.scale_by_momentum(0.9),
+            transfer.freeze(lambda path: path.startswith("stem")),
+            optim.decoupled_weight_decay(0.1),
+            rate(0.1),
+        ),
+    ],
+    ids=["first", "before decay"],
+)
+def test_freeze_freezes_wherever_it_stands(tx, fashion):
+    """With decay after it, that would move what is frozen."""
+    train_set = fashion[0][:64]
+    state = train.init_state(MODEL, tx, jax.random.key(0), train_set.image_shape)
+    ended, _ = train.fit(state, MODEL, tx, train_set, steps=3, batch_size=32, progress=False)
+    for path, before in jax.tree_util.tree_leaves_with_path(state.params):
+        after = ended.params
+        for key in path:
+            after = after[key.key]
+        same = bool(jnp.all(before == after))
+        assert same == (path[0].key.startswith("stem")), path
+    np.testing.assert_array_equal(state.batch_stats["stem_norm"]["mean"], ended.batch_stats["stem_norm"]["mean"])

@@ -1,0 +1,79 @@
+"""Runs of the nets that people use, stopped in one process and ended in another: the same bits."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxdl import train
+
+CHILD = Path(__file__).parent / "children" / "train_flagship.py"
+STEPS = 18
+
+
+def start(net, folder, *options, steps=STEPS):
+    command = [sys.executable, str(CHILD), net, str(folder / "run"), str(folder / "out"), str(steps), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def stopped_after(net, folder, update, number, *options, steps=STEPS):
+    """Sends a signal once so many updates are known to be made; returns the exit code and what went to stderr."""
+    with start(net, folder, *options, steps=steps) as child:
+        for line in child.stdout:
+            if int(line.split()[1]) >= update:
+                break
+        child.send_signal(number)
+        _, errors = child.communicate()
+    return child.returncode, errors
+
+
+def to_the_end(net, folder, *options, steps=STEPS):
+    with start(net, folder, *options, steps=steps) as child:
+        _, errors = child.communicate()
+    assert child.returncode == 0, errors
+    with np.load(folder / "out.npz") as file:
+        return [file[name] for name in file.files]
+
+
+def saved_steps(folder):
+    return sorted(int(path.name) for path in (folder / "run").iterdir() if path.name.isdigit())
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        "resnet8",
+        "alexnet",
+        pytest.param("cuda_convnet", marks=pytest.mark.slow),
+        pytest.param("resnet20", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_and_rerun_it_ends_with_the_same_bits(net, tmp_path):
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    expected = to_the_end(net, undisturbed)
+    code, errors = stopped_after(net, disturbed, 8, signal.SIGKILL)
+    assert code == -signal.SIGKILL, errors
+    assert saved_steps(disturbed)[-1] < STEPS
+    code, errors = stopped_after(net, disturbed, 12, signal.SIGTERM)
+    assert code == train.PREEMPTED, errors
+    assert 12 <= saved_steps(disturbed)[-1] < STEPS
+    for found, wanted in zip(to_the_end(net, disturbed), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("options", [(), ("scan",)], ids=["single steps", "scanned"])
+def test_ctrl_c_saves_and_the_same_call_goes_on(options, tmp_path):
+    """Scanned blocks are cut wherever the signal finds them, within an epoch; the bits do not depend on where."""
+    steps = 1200  # four epochs
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    expected = to_the_end("mlp", undisturbed, *options, steps=steps)
+    code, errors = stopped_after("mlp", disturbed, 400, signal.SIGINT, *options, steps=steps)
+    assert code != 0
+    assert "TrainingInterruptedError: fit: interrupted after" in errors
+    assert "the same call goes on" in errors
+    assert 400 <= saved_steps(disturbed)[-1] < steps
+    for found, wanted in zip(to_the_end("mlp", disturbed, *options, steps=steps), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
