@@ -1,9 +1,11 @@
 """AlexNet, cuda-convnet, VGG and the residual networks: counts, shapes, starts, and that variants do what they say."""
 
 import functools
+import inspect
 import math
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -461,6 +463,21 @@ def test_summary_of_flax_layers():
     ]  # fmt: skip
 
 
+class State(NamedTuple):
+    params: dict
+    batch_stats: dict
+
+
+def test_plain_cifar_has_no_shortcut_to_pass():
+    mine, whole = (inspect.signature(f).parameters for f in (models.plain_cifar, models.resnet_cifar))
+    assert {**mine} == {name: parameter for name, parameter in whole.items() if name != "shortcut"}
+    assert models.plain_cifar(20) == models.resnet_cifar(20, shortcut=None)
+    with pytest.raises(TypeError, match="shortcut"):
+        models.plain_cifar(20, shortcut=layers.shortcut_b)
+    with pytest.raises(ValueError, match=r"^plain_cifar: depth must be 6 n \+ 2"):
+        models.plain_cifar(21)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -482,6 +499,56 @@ def test_summary_of_flax_layers():
         (lambda: models.stack_blocks({"params": {"head": {}}}), r"no stage1_block1 among \['head'\]"),
         (lambda: models.summary(models.mlp(), (3, 3)), r"image_shape must be \(height, width, channels\)"),
         (lambda: models.summary("resnet", (3, 3, 1)), "model must be a flax.linen module"),
+        (lambda: models.summary(models.ResNet, CIFAR), r"got <class .*; call it: ResNet\(\.\.\.\) for example"),
+        (lambda: models.summary(models.resnet, CIFAR), r"got <function .*; call it: resnet\(\.\.\.\) for example"),
+        (lambda: models.summary(models.mlp(), (1, *CIFAR)), "got image_shape=.*; leave the batch out"),
+        (
+            lambda: models.summary(models.mlp(), 32),
+            r"image_shape must be \(height, width, channels\), got image_shape=32",
+        ),
+        (lambda: models.summary(models.mlp(), (0, 3, 3)), "image_shape must be an integer >= 1"),
+        (lambda: models.summary(models.convnet(), (3, 32, 32)), "looks like .batch, channels, height, width"),
+        (lambda: models.alexnet(widths=96), "alexnet: widths must be five numbers of channels, got widths=96"),
+        (lambda: models.alexnet(response_norm="no"), "alexnet: response_norm must be True or False, got .*'no'"),
+        (lambda: models.alexnet(overlapping=0), "alexnet: overlapping must be True or False, got overlapping=0"),
+        (lambda: models.alexnet(activation="tanh"), "alexnet: activation must be .* got activation='tanh'; pass flax"),
+        (lambda: models.alexnet(activation=layers.PReLU()), "got an instance, .* pass the class, activation=PReLU"),
+        (lambda: models.alexnet(activation=float), "alexnet: activation must be a function or a class of modules"),
+        (lambda: models.alexnet(dtype="int8"), "alexnet: dtype must be a floating-point dtype .* got dtype='int8'"),
+        (lambda: models.alexnet_torchvision(dropout=1.0), "^alexnet_torchvision: dropout must be"),
+        (lambda: models.alexnet(groups=5), "alexnet: groups must divide all widths, got groups=5"),
+        (lambda: models.cuda_convnet(response_norm=1), "cuda_convnet: response_norm must be True or False"),
+        (lambda: models.conv_local(local_widths=32), "conv_local: local_widths must be two numbers of channels"),
+        (lambda: models.conv_local(activation="relu"), "conv_local: activation must be a function"),
+        (lambda: models.vgg("16"), "vgg: depth must be an integer .* got depth='16'; it is one of 11, 13, 16, 19"),
+        (lambda: models.vgg(norm="batch"), "vgg: norm must be layers.BatchNorm or .* got norm='batch'; pass layers"),
+        (lambda: models.vgg(dropout_first="yes"), "vgg: dropout_first must be True or False"),
+        (lambda: models.vgg_cifar(14), "vgg_cifar: depth must be one of 11, 13, 16, 19, got depth=14"),
+        (lambda: models.resnet("50"), "resnet: depth must be an integer .* got depth='50'"),
+        (lambda: models.resnet([50]), r"resnet: depth must be an integer .* got depth=\[50\]"),
+        (
+            lambda: models.resnet(norm=layers.BatchNorm()),
+            "got an instance, .* pass the class, norm=layers.BatchNorm, or",
+        ),
+        (lambda: models.resnet(norm=nn.BatchNorm), "got flax.linen's, .* pass layers.BatchNorm"),
+        (lambda: models.resnet(shortcut="A"), "resnet: shortcut must be .* got shortcut='A'; pass layers.shortcut_a"),
+        (lambda: models.resnet_cifar("20"), "resnet_cifar: depth must be an integer >= 1, got depth='20'"),
+        *(
+            (
+                lambda field=field: models.resnet_cifar(20, **{field: "no"}),
+                f"resnet_cifar: {field} must be True or False",
+            )
+            for field in ("bottleneck", "preactivation", "zero_gamma", "scan", "remat")
+        ),
+        (lambda: models.resnet_cifar(widths=16), "resnet_cifar: widths must be three numbers of channels"),
+        (lambda: models.resnet_cifar(dtype=jnp.int32), "resnet_cifar: dtype must be a floating-point dtype"),
+        (lambda: models.wide_resnet(28, "10"), "wide_resnet: widen must be an integer >= 1, got widen='10'"),
+        (lambda: models.stack_blocks({}), "stack_blocks: variables are empty"),
+        (lambda: models.unstack_blocks({}), "unstack_blocks: variables are empty"),
+        (lambda: models.unstack_blocks({"params": {"head": {}}}), r"unstack_blocks: there is no stage1_block1"),
+        (lambda: models.stack_blocks({"stage1_block1": {}}), r"use stack_blocks\(\{.params.: params\}\)"),
+        (lambda: models.stack_blocks(jnp.ones(3)), "stack_blocks: variables must be a dict"),
+        (lambda: models.stack_blocks(State({}, {})), "state.params, .* of the State"),
     ],
 )
 def test_bad_values(call, message):

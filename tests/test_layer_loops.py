@@ -136,17 +136,50 @@ NORMS = [layers.BatchNorm, layers.LayerNorm, layers.InstanceNorm, functools.part
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("mean", [0.0, 1000.0])
 def test_normalised_has_mean_zero_and_variance_one(norm, mean):
-    """In float32, also where the mean is a thousand deviations; for BatchNorm once its running mean is near."""
+    """In float32, also where the mean is a thousand deviations."""
     x = jnp.asarray(normal((8, 5, 4, 6)) + mean, jnp.float32)
     variables = norm().init(jax.random.key(0), x, train=False)
-    if mean and "batch_stats" in variables:
-        variables["batch_stats"]["mean"] += jnp.float32(mean + 0.5)
     y, _ = norm().apply(variables, x, train=True, mutable=["batch_stats"])
     axes = {layers.BatchNorm: (0, 1, 2), layers.LayerNorm: (1, 2, 3), layers.InstanceNorm: (1, 2)}.get(norm)
     y = np.asarray(y, np.float64).reshape(8, 5, 4, 3, 2) if axes is None else np.asarray(y, np.float64)
     axes = axes or (1, 2, 4)
     np.testing.assert_allclose(y.mean(axes), 0, atol=1e-5 + 16 * mean * np.finfo(np.float32).eps / 2)
     np.testing.assert_allclose(y.var(axes), 1, rtol=1e-3)
+
+
+def batch_norm_in_numpy(x, mean, var, momentum=0.9, epsilon=1e-5):
+    """Output and running statistics after a training step, in double precision."""
+    x, axes = np.asarray(x, np.float64), tuple(range(x.ndim - 1))
+    y = (x - x.mean(axes)) / np.sqrt(x.var(axes) + epsilon)
+    return y, momentum * mean + (1 - momentum) * x.mean(axes), momentum * var + (1 - momentum) * x.var(axes, ddof=1)
+
+
+@pytest.mark.parametrize("outlier", [False, True])
+@pytest.mark.parametrize("shape", [(16, 6, 5, 3), (64, 3)])
+@pytest.mark.parametrize("mean", [0.0, 1.0, 100.0, 1e4])
+def test_batch_norm_loses_no_digits(mean, shape, outlier):
+    """The first step, from running statistics of 0 and 1, and the next, for deviations far below and above the mean.
+
+    An outlier is a first example that is a thousand deviations away: the cancellation is then of as many digits as the
+    batch's examples have, and no more.
+    """
+    layer = layers.BatchNorm()
+    step = jax.jit(lambda variables, x: layer.apply(variables, x, train=True, mutable=["batch_stats"]))
+    digits = np.finfo(np.float32).eps * (16 * shape[0] if outlier else 32)
+    for deviation in (1e-3, 1e-2, 1.0, 1e3):
+        variables = layer.init(jax.random.key(0), jnp.ones(shape), train=False)
+        running = np.zeros(3), np.ones(3)
+        for seed in range(2):
+            x = (mean + deviation * normal(shape, seed)).astype(np.float32)
+            x[0] += np.float32(1000 * deviation * outlier)
+            y, updated = step(variables, jnp.asarray(x))
+            variables = variables | updated
+            expected, *running = batch_norm_in_numpy(x, *running)
+            found = updated["batch_stats"]
+            np.testing.assert_allclose(y, expected, rtol=digits, atol=digits * np.abs(expected).max())
+            scale = np.abs(running[0]).max() + np.sqrt(np.max(running[1]))
+            np.testing.assert_allclose(found["mean"], running[0], rtol=0, atol=digits * scale)
+            np.testing.assert_allclose(found["var"], running[1], rtol=digits)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -171,6 +204,49 @@ def test_batch_norm_over_a_mapped_axis_is_that_of_the_whole_batch():
     for ours, one in zip(jax.tree.leaves(parts), jax.tree.leaves(updated), strict=True):
         for part in ours:
             np.testing.assert_allclose(part, one, rtol=1e-5, atol=1e-6)
+
+
+def test_batch_norm_over_a_mapped_axis_loses_no_digits():
+    """Parts of other means, each large against its deviation: against the whole batch in double precision, with the
+    gradient and the same running statistics, bit for bit, in each part.
+    """
+    parts = normal((4, 3, 2, 2, 5)) * 0.01 + 100 + 0.1 * np.arange(4)[:, None, None, None, None]
+    x, cotangent = jnp.asarray(parts, jnp.float32), jnp.asarray(normal(parts.shape, 1), jnp.float32)
+    layer = layers.BatchNorm(axis_name="parts")
+    variables = layers.BatchNorm().init(jax.random.key(0), x[0], train=False)
+
+    def loss(layer, x, cotangent):
+        y, updated = layer.apply(variables, x, train=True, mutable=["batch_stats"])
+        return jnp.sum(jnp.sin(y) * cotangent), (y, updated["batch_stats"])
+
+    gradient, (y, found) = jax.vmap(
+        jax.grad(lambda x, c: loss(layer, x, c), has_aux=True), axis_name="parts"
+    )(x, cotangent)  # fmt: skip
+    with jax.enable_x64(True):
+        whole, c = (jnp.asarray(np.asarray(a, np.float64).reshape(12, 2, 2, 5)) for a in (x, cotangent))
+        expected, (y_expected, running) = jax.grad(
+            lambda x: loss(layers.BatchNorm(), x, c), has_aux=True
+        )(whole)  # fmt: skip
+        expected, y_expected, running = jax.device_get((expected, y_expected, running))
+    np.testing.assert_allclose(y.reshape(whole.shape), y_expected, atol=2e-6)
+    np.testing.assert_allclose(gradient.reshape(whole.shape), expected, atol=2e-6 * np.abs(expected).max())
+    for name, statistic in found.items():
+        np.testing.assert_array_equal(statistic, jnp.broadcast_to(statistic[0], statistic.shape))
+        np.testing.assert_allclose(statistic[0], running[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups"),
+    [(64, 32), (256, 32), (32, 16), (16, 8), (96, 32), (100, 25), (6, 3), (7, 1), (2, 1), (1, 1)],
+)
+def test_group_norms_default_groups(channels, groups):
+    """As many as divide the channels, 32 at most, with two channels or more in each."""
+    x = jnp.asarray(normal((2, 4, 4, channels)), jnp.float32)
+    default, explicit = (layers.GroupNorm(g).init_with_output(jax.random.key(0), x)[0] for g in (None, groups))
+    np.testing.assert_array_equal(default, explicit)
+    split = np.asarray(x, np.float64).reshape(2, 16, groups, channels // groups)
+    expected = (split - split.mean((1, 3), keepdims=True)) / np.sqrt(split.var((1, 3), keepdims=True) + 1e-5)
+    np.testing.assert_allclose(default, expected.reshape(x.shape), atol=1e-5)
 
 
 def stochastic(layer, **call):

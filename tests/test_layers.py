@@ -11,6 +11,8 @@ from jax.test_util import check_grads
 
 from jaxdl.models import layers
 
+KEY = jax.random.key(0)
+
 
 def normal(shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
@@ -26,6 +28,14 @@ def convolve_loop(x, kernel, stride, pads):
         top, left = i * stride[0], j * stride[1]
         y[:, i, j] = np.einsum("nhwc,hwcf->nf", x[:, top : top + kh, left : left + kw], kernel)
     return y
+
+
+def dilated(kernel, dilation):
+    """The kernel with zeros between its rows and columns."""
+    window = [(k - 1) * d + 1 for k, d in zip(kernel.shape[:2], dilation, strict=True)]
+    wide = np.zeros((*window, *kernel.shape[2:]))
+    wide[:: dilation[0], :: dilation[1]] = kernel
+    return wide
 
 
 CONVOLUTIONS = [
@@ -46,13 +56,36 @@ def test_convolution(x64, window, strides, pads, canonical):
     np.testing.assert_allclose(y, convolve_loop(x, kernel, strides, pads), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("window", "strides", "pads"), CONVOLUTIONS)
-def test_canonical_gradients(x64, window, strides, pads):
+@pytest.mark.parametrize("canonical", [True, False])
+@pytest.mark.parametrize(("window", "dilation"), [((3, 3), (2, 2)), ((2, 3), (3, 1)), ((1, 1), (4, 4))])
+def test_dilated_convolution(x64, window, dilation, canonical):
+    """A kernel with zeros between its rows and columns."""
+    x, kernel, pads = normal((2, 9, 8, 3)), normal((*window, 3, 4), 1), ((2, 1), (0, 3))
+    y = layers.convolve(
+        jnp.asarray(x),
+        jnp.asarray(kernel),
+        strides=(2, 1),
+        padding=pads,
+        dilation=dilation,
+        canonical_gradients=canonical,
+    )
+    np.testing.assert_allclose(y, convolve_loop(x, dilated(kernel, dilation), (2, 1), pads), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("window", "strides", "pads", "dilation"),
+    [
+        *((*case, 1) for case in CONVOLUTIONS),
+        ((3, 3), (1, 1), ((2, 2), (2, 2)), 2),
+        ((3, 2), (2, 3), ((0, 3), (1, 4)), (2, 3)),
+    ],
+)
+def test_canonical_gradients(x64, window, strides, pads, dilation):
     """Against finite differences and autodiff, and to second order."""
     x, kernel = jnp.asarray(normal((2, 9, 8, 3))), jnp.asarray(normal((*window, 3, 4), 1))
 
     def loss(x, kernel, canonical=True):
-        y = layers.convolve(x, kernel, strides=strides, padding=pads, canonical_gradients=canonical)
+        y = layers.convolve(x, kernel, strides=strides, padding=pads, dilation=dilation, canonical_gradients=canonical)
         return jnp.sum(jnp.sin(y))
 
     def twice(x, kernel, canonical=True):
@@ -67,36 +100,47 @@ def test_canonical_gradients(x64, window, strides, pads):
             np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-11)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(st.data())
 def test_convolution_and_its_gradients_of_any_geometry(data):
-    """Windows, strides, paddings and images drawn at random: canonical against autodiff's own gradients."""
+    """Windows, strides, paddings, dilations and images drawn at random, in double precision: against autodiff's own
+    gradients of lax's convolution.
+    """
+    with jax.enable_x64(True):
+        check_any_geometry(data)
+
+
+def check_any_geometry(data):
     draw = lambda low, high: data.draw(st.tuples(*[st.integers(low, high)] * 2))  # noqa: E731
-    window, strides, pads = draw(1, 4), draw(1, 3), (draw(0, 4), draw(0, 4))
-    image = tuple(max(k, n) for k, n in zip(window, draw(1, 9), strict=True))
-    x, kernel = jnp.asarray(normal((2, *image, 2)), jnp.float32), jnp.asarray(normal((*window, 2, 3), 1), jnp.float32)
-    outcomes = []
-    for canonical in (True, False):
-        y, pull = jax.vjp(
-            lambda x, kernel, canonical=canonical: layers.convolve(
-                x, kernel, strides=strides, padding=pads, canonical_gradients=canonical
-            ),
-            x,
-            kernel,
+    window, strides, dilation, pads = draw(1, 4), draw(1, 3), draw(1, 3), (draw(0, 4), draw(0, 4))
+    padding = data.draw(st.sampled_from([pads, "SAME", "VALID"]))
+    image = tuple(max((k - 1) * d + 1, n) for k, d, n in zip(window, dilation, draw(1, 9), strict=True))
+    x, kernel = jnp.asarray(normal((2, *image, 2))), jnp.asarray(normal((*window, 2, 3), 1))
+
+    def mine(x, kernel):
+        return layers.convolve(x, kernel, strides=strides, padding=padding, dilation=dilation, canonical_gradients=True)
+
+    def theirs(x, kernel):
+        layout = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=layout
         )
-        outcomes.append((y, *pull(jnp.cos(y))))
-    for mine, autodiff in zip(*outcomes, strict=True):
-        np.testing.assert_allclose(mine, autodiff, rtol=1e-4, atol=1e-4)
+
+    (y, pull), (expected, pull_expected) = jax.vjp(mine, x, kernel), jax.vjp(theirs, x, kernel)
+    cotangent = jnp.cos(expected)
+    for a, b in zip((y, *pull(cotangent)), (expected, *pull_expected(cotangent)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", 2])
-@pytest.mark.parametrize("strides", [1, 2])
-def test_conv_equals_flax(padding, strides):
+@pytest.mark.parametrize(("strides", "dilation"), [(1, 1), (2, 1), (1, 2), ((2, 1), (1, 3))])
+def test_conv_equals_flax(padding, strides, dilation):
     """The same names, initial numbers and outputs."""
-    x, key = jnp.asarray(normal((2, 9, 8, 4)), jnp.float32), jax.random.key(0)
+    x, key = jnp.asarray(normal((2, 9, 14, 4)), jnp.float32), jax.random.key(0)
     for groups, bias in ((1, True), (2, False)):
         kwargs = {"strides": strides, "padding": padding, "feature_group_count": groups, "use_bias": bias}
-        mine, theirs = layers.Conv(6, (3, 5), **kwargs), nn.Conv(6, (3, 5), **kwargs)
+        mine = layers.Conv(6, (3, 5), dilation=dilation, **kwargs)
+        theirs = nn.Conv(6, (3, 5), kernel_dilation=dilation, **kwargs)
         variables = mine.init(key, x)
         assert jax.tree.structure(variables) == jax.tree.structure(theirs.init(key, x))
         jax.tree.map(np.testing.assert_array_equal, variables, theirs.init(key, x))
@@ -118,6 +162,19 @@ def test_conv_computes_in_the_dtype_asked_for():
         ({"kernel_size": (3, 0)}, "Conv: kernel_size must be an integer >= 1"),
         ({"kernel_size": (3, 3, 3)}, r"Conv: kernel_size must be one number or a pair .* got kernel_size=\(3, 3, 3\)"),
         ({"strides": -1}, "Conv: strides must be an integer >= 1"),
+        ({"strides": (1, 2, 3)}, r"strides must be one number or a pair \(height, width\), got strides=\(1, 2, 3\)"),
+        ({"dilation": 0}, "Conv: dilation must be an integer >= 1, got dilation=0"),
+        ({"dilation": (1, 2, 3)}, "Conv: dilation must be one number or a pair"),
+        ({"padding": "FULL"}, "Conv: padding must be .* got padding='FULL'$"),
+        ({"padding": "same"}, "Conv: padding must be .* got padding='same'; use padding=\"SAME\""),
+        ({"padding": -1}, "Conv: padding must be an integer >= 0"),
+        ({"padding": ((1, 1), (0, -1))}, "Conv: padding must be an integer >= 0, got padding=-1"),
+        ({"padding": (1, 2)}, r"got padding=\(1, 2\); use padding=\(\(1, 1\), \(2, 2\)\)"),
+        ({"use_bias": "no"}, "Conv: use_bias must be True or False, got use_bias='no'"),
+        ({"canonical_gradients": 1}, "Conv: canonical_gradients must be True or False"),
+        ({"dtype": "int8"}, "Conv: dtype must be a floating-point dtype or None, got dtype='int8'"),
+        ({"param_dtype": "float33"}, "Conv: param_dtype must be a floating-point dtype"),
+        ({"kernel_init": "he"}, "Conv: kernel_init must be a function .* pass layers.he_normal"),
         ({"feature_group_count": 2, "canonical_gradients": True}, "needs feature_group_count=1"),
     ],
 )
@@ -131,8 +188,8 @@ def test_conv_bad_values(kwargs, message):
     [
         (layers.Conv(4, (3, 3)), (8, 8, 3), r"must be \[batch, height, width, channels\], got shape \(8, 8, 3\)"),
         (layers.Conv(4, (3, 3), feature_group_count=2), (1, 8, 8, 3), "must divide the 3 input and 4 output channels"),
-        (layers.Conv(4, (3, 3), padding="FULL"), (1, 8, 8, 3), "padding must be"),
-        (layers.Conv(4, (3, 3), padding=-1), (1, 8, 8, 3), "padding must be an integer >= 0"),
+        (layers.Conv(4, (3, 3), padding="VALID"), (1, 8, 2, 3), "smaller than the window"),
+        (layers.Conv(4, (3, 3), padding=1, dilation=5), (1, 8, 8, 3), r"which covers \(11, 11\); use larger images"),
     ],
 )
 def test_conv_bad_inputs(layer, shape, message):
@@ -202,3 +259,82 @@ def test_initializer_bad_values():
         layers.variance_scaling(1, "fan")
     with pytest.raises(ValueError, match=r"a kernel needs two axes or more, got shape=\(3,\)"):
         layers.he_normal(jax.random.key(0), (3,), jnp.float32)
+
+
+WRONG_CALLS = {
+    "integers into Conv": (
+        lambda x: layers.Conv(2, (3, 3)).init(KEY, x.astype(jnp.uint8)),
+        "Conv: .* floating point, .* uint8",
+    ),
+    "one image into Conv": (lambda x: layers.Conv(2, (3, 3)).init(KEY, x[0]), r"add the batch's axis: x\[None\]"),
+    "a list into Conv": (lambda x: layers.Conv(2, (3, 3)).init(KEY, [[1.0]]), r"must be an array .* got \[\[1.0\]\]"),
+    "another dtype": (
+        lambda x: layers.convolve(x, jnp.ones((3, 3, 3, 2), jnp.bfloat16)),
+        "kernel must be .* got bfloat16",
+    ),
+    "other channels": (
+        lambda x: layers.convolve(x, jnp.ones((3, 3, 4, 2))),
+        r"convolve: kernel must be .* \[3, 3, 4, 2\]",
+    ),
+    "window 0": (lambda x: layers.max_pool(x, window=0), "max_pool: window must be an integer >= 1, got window=0"),
+    "a pair of windows": (lambda x: layers.avg_pool(x, window=(2, 2)), r"avg_pool: window must be .* window=\(2, 2\)"),
+    "ceil_mode": (lambda x: layers.max_pool(x, ceil_mode="no"), "max_pool: ceil_mode must be True or False, .*'no'"),
+    "integers pooled": (lambda x: layers.max_pool(x.astype(int)), "max_pool: the input must be floating point"),
+    "integers averaged": (lambda x: layers.adaptive_avg_pool(x.astype(int), 2), "adaptive_avg_pool: .* floating point"),
+    "overlapping": (
+        lambda x: layers.FractionalMaxPool(overlapping=1),
+        "FractionalMaxPool: overlapping must be True or",
+    ),
+    "pseudo_random": (lambda x: layers.FractionalMaxPool(pseudo_random=None), "pseudo_random must be True or False"),
+    "std": (lambda x: layers.normal("x"), "normal: std must be a finite number >= 0, got std='x'"),
+    "scale": (lambda x: layers.variance_scaling(None), "variance_scaling: scale must be a finite number"),
+    "distribution": (lambda x: layers.variance_scaling(1, "fan_in", "gauss"), "distribution must be one of 'normal', "),
+    "slope": (lambda x: layers.PReLU(initial_slope=float("nan")), "PReLU: initial_slope must be a finite number"),
+    "shared": (lambda x: layers.PReLU(shared="no"), "PReLU: shared must be True or False"),
+    "rate": (lambda x: layers.Dropout(1.0), r"Dropout: rate must be a finite number in \[0, 1\), got rate=1.0"),
+    "DropConnect": (lambda x: layers.DropConnect(4, rate=-0.1), "DropConnect: rate must be"),
+    "its activation": (
+        lambda x: layers.DropConnect(4, activation="tanh"),
+        "DropConnect: activation must be a function",
+    ),
+    "survival": (lambda x: layers.StochasticDepth().apply({}, x, 1.5, train=False), r"survival must be in \(0, 1\]"),
+    "survival 0": (lambda x: layers.StochasticDepth().apply({}, x, 0, train=False), r"in \(0, 1\], got survival=0"),
+    "per_example": (lambda x: layers.StochasticDepth(per_example=2), "StochasticDepth: per_example must be True or"),
+    "decay": (lambda x: layers.linear_decay("0.5", 3), "linear_decay: final must be a finite number"),
+    "no layers": (lambda x: layers.linear_decay(0.5, 0), "linear_decay: layers must be an integer >= 1"),
+    "LocalConv": (lambda x: layers.LocalConv(4, window=0), "LocalConv: window must be an integer >= 1"),
+    "its padding": (lambda x: layers.LocalConv(4, window=3, padding="SAME"), "LocalConv: padding must be an integer"),
+    "LayerNorm": (lambda x: layers.LayerNorm(epsilon=-1), "LayerNorm: epsilon must be a finite number >= 0"),
+    "InstanceNorm": (lambda x: layers.InstanceNorm(epsilon=-1), "InstanceNorm: epsilon must be a finite number >= 0"),
+    "groups": (lambda x: layers.GroupNorm(groups=0), "GroupNorm: groups must be an integer >= 1, got groups=0"),
+    "unbiased": (lambda x: layers.BatchNorm(unbiased="yes"), "BatchNorm: unbiased must be True or False"),
+    "scale_init": (lambda x: layers.BatchNorm(scale_init=1.0), "function .* pass flax.linen.initializers.ones"),
+    "dtype": (lambda x: layers.GroupNorm(dtype=jnp.int32), "GroupNorm: dtype must be a floating-point dtype"),
+    "integers normalised": (
+        lambda x: layers.BatchNorm().init(KEY, x.astype(int), train=False),
+        "must be floating point",
+    ),
+    "one axis": (lambda x: layers.LayerNorm().init(KEY, x[0, 0, 0]), r"LayerNorm: the input must be \[batch, "),
+    "divide_by_size": (
+        lambda x: layers.local_response_norm(x, divide_by_size=5),
+        "divide_by_size must be True or False",
+    ),
+    "integers in LRN": (lambda x: layers.local_response_norm(x.astype(int)), "local_response_norm: x must be floating"),
+    "stride of A": (lambda x: layers.shortcut_a(x, 8, 0, None), "shortcut_a: stride must be an integer >= 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG_CALLS)
+def test_wrong_calls_say_what_is_wrong(name):
+    call, message = WRONG_CALLS[name]
+    with pytest.raises(ValueError, match=message):
+        call(jnp.ones((2, 6, 6, 3)))
+
+
+def test_checks_let_lifted_modules_through():
+    """Flax constructs modules anew within scan, remat and vmap."""
+    layer = nn.vmap(
+        nn.remat(layers.Conv), variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=0, axis_size=2
+    )(2, (3, 3), dilation=2)
+    x = jnp.ones((2, 1, 6, 6, 3))
+    assert layer.apply(layer.init(KEY, x), x).shape == (2, 1, 6, 6, 2)

@@ -1,15 +1,19 @@
 """AlexNet: as published, in one tower, and as torchvision has it; each of the paper's ablations is a field."""
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.typing import Dtype
 
-from jaxdl.arguments import check_integer, check_real, require
+from jaxdl.arguments import check_flag, check_integer, check_real, require
+from jaxdl.models.checks import check_channels_last, check_num_classes, check_widths
 from jaxdl.models.classifier import dense_classifier
-from jaxdl.models.layers.activations import Activation, activate
+from jaxdl.models.layers.activations import Activation, activate, check_activation
+from jaxdl.models.layers.checks import check_dtype
 from jaxdl.models.layers.convolution import Conv
 from jaxdl.models.layers.initializers import Initializer, normal, variance_scaling
 from jaxdl.models.layers.pooling import adaptive_avg_pool, max_pool
@@ -43,6 +47,9 @@ class AlexNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps images [batch, height, width, channels], 224 x 224 in the paper, to logits [batch, num_classes]."""
+        check_channels_last("alexnet_torchvision" if self.torchvision else "alexnet", x)
+        # Either gives the paper's 55 x 55: 224 pixels as it says, or 227, with which its arithmetic works out.
+        first_padding = 0 if x.shape[1:3] == (227, 227) and not self.torchvision else 2
         kernel_init: Initializer = _torch_init if self.torchvision else _paper_init
         one = nn.initializers.zeros if self.torchvision else nn.initializers.ones
         for number, (width, window) in enumerate(zip(self.widths, _WINDOWS, strict=True), 1):
@@ -51,7 +58,7 @@ class AlexNet(nn.Module):
                     width,
                     (window, window),
                     strides=4 if number == 1 else 1,
-                    padding=2 if number == 1 else window // 2,
+                    padding=first_padding if number == 1 else window // 2,
                     feature_group_count=self.groups if number in _GROUPED else 1,
                     kernel_init=kernel_init,
                     bias_init=one if number in _ONE_BIAS else nn.initializers.zeros,
@@ -62,7 +69,9 @@ class AlexNet(nn.Module):
                 if self.response_norm and number in _RESPONSE_NORM:
                     x = local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=2)
             if number in _POOLED:
-                x = max_pool(x, window=3 if self.overlapping else 2, stride=2)
+                # Windows of 3 that pass the edge count, so that any image comes out as large as with windows of 2.
+                ceil_mode = self.overlapping and not self.torchvision
+                x = max_pool(x, window=3 if self.overlapping else 2, stride=2, ceil_mode=ceil_mode)
         if self.torchvision:
             x = adaptive_avg_pool(x, 6)
         logits = dense_classifier(
@@ -98,7 +107,7 @@ def alexnet(
 
     Weights start at N(0, 0.01^2), biases at 1 in conv2, conv4, conv5 and the hidden dense layers, at 0 elsewhere. The
     paper's images of 224 pixels need padding to give its 55 x 55 windows of stride 4: 2 on all sides, as torchvision
-    does.
+    does. Images of 227 x 227 are not padded before conv1: these give 55 x 55 by the paper's own arithmetic.
 
     Layers are called conv1 ... conv5, dense6, dense7 and head.
 
@@ -109,10 +118,14 @@ def alexnet(
       hidden: width of the two hidden dense layers.
       groups: towers: 2 as published; 1 for a single one (`alexnet_one_tower`).
       response_norm: local response normalisation after conv1 and conv2 (the paper: -1.4 % top-1 error).
-      overlapping: pooling windows of 3 rather than 2 pixels, with stride 2 (-0.4 %).
+      overlapping: pooling windows of 3 rather than 2 pixels, with stride 2 (-0.4 %). Windows of 3 that pass the edge
+        count, so that both give maps of the same size, and dense6 the same parameters, for images of any size; of the
+        paper's 55, 27 and 13 pixels none does.
       activation: a function, or a class of modules such as `layers.PReLU`.
       dropout: rate after the two hidden dense layers; 0 for none.
-      left_out: number of a middle convolution, 2 to 5, to leave out (the paper: about +2 % for any).
+      left_out: number of a middle convolution, 2 to 5, to leave out (the paper: about +2 % for any). What
+        follows it sees the channels before it: without conv5, which takes 384 to 256, dense6 has half as many
+        parameters again.
       dtype: dtype of the computation, bfloat16 for example; parameters and logits are float32.
 
     Raises:
@@ -120,17 +133,12 @@ def alexnet(
 
     Reference: Krizhevsky et al., `ImageNet Classification with Deep Convolutional Neural Networks`, 2012.
     """
-    require(len(widths) == 5, f"alexnet: widths must be five numbers of channels, got widths={widths!r}")
-    require(
-        left_out in (None, 2, 3, 4, 5),
-        f"alexnet: left_out must be the number of a middle convolution, 2 to 5, or None, got left_out={left_out!r}",
-    )
-    check_real("alexnet", "dropout", dropout, at_least=0, below=1)
-    return AlexNet(
-        num_classes=check_integer("alexnet", "num_classes", num_classes, at_least=1),
-        widths=tuple(check_integer("alexnet", "width", width, at_least=1) for width in widths),
-        hidden=check_integer("alexnet", "hidden", hidden, at_least=1),
-        groups=check_integer("alexnet", "groups", groups, at_least=1),
+    return _checked(
+        "alexnet",
+        num_classes,
+        widths=widths,
+        hidden=hidden,
+        groups=groups,
         response_norm=response_norm,
         overlapping=overlapping,
         activation=activation,
@@ -156,9 +164,44 @@ def alexnet_torchvision(num_classes: int = 1000, *, dropout: float = 0.5, dtype:
       dropout: rate before the two hidden dense layers.
       dtype: as for `alexnet`.
 
+    Raises:
+      ValueError: a value is out of its range; or, when called, images too small for three poolings.
+
     Reference: Krizhevsky, `One weird trick for parallelizing convolutional neural networks`, 2014 (arXiv 1404.5997).
     """
-    model = alexnet(
-        num_classes, widths=(64, 192, 384, 256, 256), groups=1, response_norm=False, dropout=dropout, dtype=dtype
+    return _checked(
+        "alexnet_torchvision",
+        num_classes,
+        widths=(64, 192, 384, 256, 256),
+        hidden=4096,
+        groups=1,
+        response_norm=False,
+        overlapping=True,
+        activation=nn.relu,
+        dropout=dropout,
+        left_out=None,
+        torchvision=True,
+        dtype=dtype,
     )
-    return model.clone(torchvision=True)
+
+
+def _checked(function: str, num_classes: int, *, widths: Sequence[int], groups: int, **fields: Any) -> AlexNet:
+    """The network, after checks of its fields."""
+    num_classes, widths = check_num_classes(function, num_classes), check_widths(function, widths, count=5)
+    groups = check_integer(function, "groups", groups, at_least=1)
+    require(
+        all(width % groups == 0 for width in widths),
+        f"{function}: groups must divide all widths, got groups={groups} with widths={widths}",
+    )
+    check_integer(function, "hidden", fields["hidden"], at_least=1)
+    check_flag(function, "response_norm", fields["response_norm"])
+    check_flag(function, "overlapping", fields["overlapping"])
+    check_activation(function, fields["activation"])
+    check_real(function, "dropout", fields["dropout"], at_least=0, below=1)
+    check_dtype(function, fields["dtype"])
+    left_out = fields["left_out"]
+    require(
+        left_out in (None, 2, 3, 4, 5),
+        f"{function}: left_out must be the number of a middle convolution, 2 to 5, or None, got left_out={left_out!r}",
+    )
+    return AlexNet(num_classes, widths=widths, groups=groups, **fields)

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 
 from jaxdl.arguments import check_integer
+from jaxdl.models.checks import check_channels_last, check_num_classes, check_widths
 from jaxdl.models.layers.convolution import Conv
 from jaxdl.models.layers.initializers import he_normal
 from jaxdl.models.layers.pooling import max_pool
@@ -22,6 +23,7 @@ class ConvNet(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps images [batch, height, width, channels] to logits [batch, num_classes]."""
         del train
+        check_channels_last("convnet", x)
         for width in self.widths:
             x = Conv(width, (3, 3), kernel_init=he_normal)(x)
             x = nn.relu(max_pool(x))  # the same as ReLU first, on a quarter of the numbers
@@ -42,9 +44,8 @@ def convnet(num_classes: int = 10, *, widths: Sequence[int] = (16, 32), hidden: 
       hidden: width of the dense layer before the logits.
 
     Raises:
-      ValueError: a value below 1.
+      ValueError: a value below 1, or no widths.
     """
-    check_integer("convnet", "num_classes", num_classes, at_least=1)
-    check_integer("convnet", "hidden", hidden, at_least=1)
-    widths = tuple(check_integer("convnet", "width", width, at_least=1) for width in widths)
-    return ConvNet(num_classes, widths, hidden)
+    num_classes = check_num_classes("convnet", num_classes)
+    hidden = check_integer("convnet", "hidden", hidden, at_least=1)
+    return ConvNet(num_classes, check_widths("convnet", widths, at_least=1), hidden)

@@ -10,8 +10,9 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 
-from jaxdl.arguments import check_integer
-from jaxdl.models.layers.activations import Activation, activate
+from jaxdl.arguments import check_flag, check_integer
+from jaxdl.models.checks import check_channels_last, check_num_classes, check_widths
+from jaxdl.models.layers.activations import Activation, activate, check_activation
 from jaxdl.models.layers.convolution import Conv
 from jaxdl.models.layers.initializers import normal
 from jaxdl.models.layers.locally_connected import LocalConv
@@ -31,6 +32,7 @@ class CudaConvNet(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps images [batch, height, width, channels] to logits [batch, num_classes]."""
         del train
+        check_channels_last("cuda_convnet", x)
         norm: Callable = spatial_response_norm if self.response_norm else lambda x: x
         x = _conv(x, 32, 1e-4, "conv1")
         x = norm(activate(self.activation, _pool(max_pool, x)))
@@ -57,6 +59,7 @@ class ConvLocalNet(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps images [batch, height, width, channels] to logits [batch, num_classes]."""
         del train
+        check_channels_last("conv_local", x)
 
         def norm(x):
             settings = {"size": 9, "alpha": 1e-3, "beta": 0.75, "k": 1.0, "divide_by_size": True}
@@ -88,7 +91,8 @@ def cuda_convnet(
 
     Args:
       num_classes: logits.
-      hidden: width of the dense layer before the logits, or None for none.
+      hidden: width of the dense layer before the logits, or None for none (the head then starts ten times smaller, see
+        above, as in the files).
       response_norm: `layers.spatial_response_norm` after the first two poolings.
       activation: a function, or a class of modules. The first one stands after pooling, the others before it, as in the
         files.
@@ -96,7 +100,9 @@ def cuda_convnet(
     Raises:
       ValueError: a number below 1.
     """
-    check_integer("cuda_convnet", "num_classes", num_classes, at_least=1)
+    num_classes = check_num_classes("cuda_convnet", num_classes)
+    check_flag("cuda_convnet", "response_norm", response_norm)
+    check_activation("cuda_convnet", activation)
     if hidden is not None:
         check_integer("cuda_convnet", "hidden", hidden, at_least=1, remedy="pass None for no hidden layer")
     return CudaConvNet(num_classes, hidden, response_norm, activation)
@@ -129,8 +135,10 @@ def conv_local(
     Raises:
       ValueError: a number below 1.
     """
-    check_integer("conv_local", "num_classes", num_classes, at_least=1)
-    first, second = (check_integer("conv_local", "width", width, at_least=1) for width in local_widths)
+    num_classes = check_num_classes("conv_local", num_classes)
+    first, second = check_widths("conv_local", local_widths, name="local_widths", count=2)
+    check_flag("conv_local", "response_norm", response_norm)
+    check_activation("conv_local", activation)
     return ConvLocalNet(num_classes, (first, second), response_norm, activation)
 
 

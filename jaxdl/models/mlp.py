@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 
-from jaxdl.arguments import check_integer
+from jaxdl.models.checks import check_num_classes, check_widths
+from jaxdl.models.layers.checks import check_floating
 from jaxdl.models.layers.initializers import he_normal
 
 
@@ -19,6 +20,7 @@ class MLP(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps images [batch, ...] to logits [batch, num_classes]."""
         del train
+        check_floating("mlp", x, at_least=2, layout="[batch, ...]", name="images")
         x = x.reshape(x.shape[0], -1)
         for width in self.widths:
             x = nn.relu(nn.Dense(width, kernel_init=he_normal)(x))
@@ -29,7 +31,6 @@ def mlp(num_classes: int = 10, *, widths: Sequence[int] = (256, 256)) -> MLP:
     """A multi-layer perceptron: dense layers of `widths` with ReLU, then logits; He initialisation, zero biases.
 
     Raises:
-      ValueError: `num_classes` or a width is below 1.
+      ValueError: `num_classes` or a width is below 1, or `widths` is no sequence. None at all, (), is linear.
     """
-    check_integer("mlp", "num_classes", num_classes, at_least=1)
-    return MLP(num_classes, tuple(check_integer("mlp", "width", width, at_least=1) for width in widths))
+    return MLP(check_num_classes("mlp", num_classes), check_widths("mlp", widths))

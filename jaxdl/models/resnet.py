@@ -1,10 +1,9 @@
 """Residual networks: for ImageNet and CIFAR, plain twins, bottlenecks, pre-activation, wide, stochastic depth.
 
-One module, `ResNet`, made by `resnet`, `resnet_cifar` and `wide_resnet`; variants are fields.
+One module, `ResNet`, made by `resnet`, `resnet_cifar`, `plain_cifar` and `wide_resnet`; variants are fields.
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -12,14 +11,16 @@ import jax
 import jax.numpy as jnp
 from flax.typing import Dtype
 
-from jaxdl.arguments import check_integer, check_real, require
-from jaxdl.models.layers.activations import Activation, activate
+from jaxdl.arguments import check_flag, check_integer, check_real, require
+from jaxdl.models.checks import check_channels_last, check_depth, check_num_classes, check_widths
+from jaxdl.models.layers.activations import Activation, activate, check_activation
+from jaxdl.models.layers.checks import check_dtype
 from jaxdl.models.layers.convolution import Conv
 from jaxdl.models.layers.dropout import Dropout, StochasticDepth, linear_decay
 from jaxdl.models.layers.initializers import he_normal
-from jaxdl.models.layers.normalization import BatchNorm, Norm
+from jaxdl.models.layers.normalization import BatchNorm, Norm, check_norm
 from jaxdl.models.layers.pooling import max_pool
-from jaxdl.models.layers.residual import Shortcut, add_skip, shortcut_a, shortcut_b
+from jaxdl.models.layers.residual import Shortcut, add_skip, check_shortcut, shortcut_a, shortcut_b
 
 _IMAGENET = {
     18: ((2, 2, 2, 2), False),
@@ -132,6 +133,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps images [batch, height, width, channels] to logits [batch, num_classes]."""
+        check_channels_last("resnet" if self.imagenet_stem else "resnet_cifar", x)
         v = self.variant
         window, stride = (7, 2) if self.imagenet_stem else (3, 1)
         x = v.convolution(self.stem_width, window, stride, "stem_conv")(x)
@@ -210,7 +212,7 @@ def resnet(
       zero_gamma: each branch starts at zero, by the scale of its last normalisation (Goyal et al. 2017).
       scan: runs the equal blocks of a stage as one scanned block: the same function, and compilation takes hardly
         longer for a deeper net (`benchmarks/compile_time.py`). Their arrays are stacked; `stack_blocks` and
-        `unstack_blocks` convert.
+        `unstack_blocks` convert. `init` draws other numbers for the stacked blocks from the same key.
       remat: keeps only each block's input for the gradient, and computes the rest once more: less memory, for one
         more forward pass (rematerialisation; Chen et al. 2016, arXiv 1604.06174). The same numbers. On the CPU it needs
         `scan`; without, XLA finds that it computes things twice, and keeps them.
@@ -225,8 +227,7 @@ def resnet(
       Huang et al., `Deep Networks with Stochastic Depth`, 2016 (arXiv 1603.09382);
       Goyal et al., `Accurate, Large Minibatch SGD`, 2017 (arXiv 1706.02677).
     """
-    require(depth in _IMAGENET, f"resnet: depth must be one of {', '.join(map(str, _IMAGENET))}, got depth={depth!r}")
-    sizes, bottleneck = _IMAGENET[depth]
+    sizes, bottleneck = _IMAGENET[check_depth("resnet", depth, tuple(_IMAGENET))]
     return _checked(
         "resnet",
         num_classes,
@@ -274,7 +275,8 @@ def resnet_cifar(
       depth: 6 n + 2, for n blocks in each stage: 20, 32, 44, 56, 110, 1202, ...; with `bottleneck` 9 n + 2: 164, 1001,
         ...
       num_classes: logits.
-      bottleneck: blocks of 1x1, 3x3 and 1x1 convolutions, the last with four times the channels.
+      bottleneck: blocks of 1x1, 3x3 and 1x1 convolutions, the last with four times the channels. At the same depth
+        there are then fewer blocks.
       shortcut: as for `resnet`; `shortcut_a` (default) is the paper's.
       widths: channels of the three stages.
       preactivation: as for `resnet`.
@@ -291,30 +293,68 @@ def resnet_cifar(
 
     References: as for `resnet`; He et al. 2015, sec. 4.2.
     """
-    layers = 3 if bottleneck else 2
-    blocks = _blocks("resnet_cifar", depth, 3 * layers, 2)
-    widths = tuple(check_integer("resnet_cifar", "width", width, at_least=1) for width in widths)
-    require(len(widths) == 3, f"resnet_cifar: widths must be three numbers of channels, got widths={widths}")
-    return _checked(
-        "resnet_cifar",
-        num_classes,
-        stage_sizes=(blocks,) * 3,
-        widths=widths,
-        stem_width=widths[0],
-        imagenet_stem=False,
-        scan=scan,
-        remat=remat,
-        variant=Variant(
-            bottleneck=bottleneck,
-            preactivation=preactivation,
-            shortcut=shortcut,
-            norm=norm,
-            activation=activation,
-            stochastic_depth=stochastic_depth,
-            zero_gamma=zero_gamma,
-            dtype=dtype,
-        ),
+    variant = Variant(
+        bottleneck=bottleneck,
+        preactivation=preactivation,
+        shortcut=shortcut,
+        norm=norm,
+        activation=activation,
+        stochastic_depth=stochastic_depth,
+        zero_gamma=zero_gamma,
+        dtype=dtype,
     )
+    return _cifar("resnet_cifar", depth, num_classes, widths, scan=scan, remat=remat, variant=variant)
+
+
+def plain_cifar(
+    depth: int = 20,
+    num_classes: int = 10,
+    *,
+    bottleneck: bool = False,
+    preactivation: bool = False,
+    norm: Norm | None = BatchNorm,
+    activation: Activation = nn.relu,
+    stochastic_depth: float = 1.0,
+    zero_gamma: bool = False,
+    widths: tuple[int, ...] = (16, 32, 64),
+    scan: bool = False,
+    remat: bool = False,
+    dtype: Dtype | None = None,
+) -> ResNet:
+    """The plain twins of the CIFAR ResNets: the same layers without shortcuts.
+
+    Equal to `resnet_cifar(..., shortcut=None)`. There is no `shortcut` to pass; a network with one is a `resnet_cifar`.
+
+    Args:
+      depth: as for `resnet_cifar`.
+      num_classes: logits.
+      bottleneck: as for `resnet_cifar`.
+      preactivation: as for `resnet`.
+      norm: as for `resnet`.
+      activation: as for `resnet`.
+      stochastic_depth: 1 only: what is left out of a network without shortcuts cuts it in two.
+      zero_gamma: False only: a network without shortcuts would give nothing but zeros.
+      widths: as for `resnet_cifar`.
+      scan: as for `resnet`.
+      remat: as for `resnet`.
+      dtype: as for `resnet`.
+
+    Raises:
+      ValueError: as for `resnet`.
+
+    Reference: He et al., `Deep Residual Learning for Image Recognition`, 2015 (arXiv 1512.03385), sec. 4.2.
+    """
+    variant = Variant(
+        bottleneck=bottleneck,
+        preactivation=preactivation,
+        shortcut=None,
+        norm=norm,
+        activation=activation,
+        stochastic_depth=stochastic_depth,
+        zero_gamma=zero_gamma,
+        dtype=dtype,
+    )
+    return _cifar("plain_cifar", depth, num_classes, widths, scan=scan, remat=remat, variant=variant)
 
 
 def wide_resnet(
@@ -349,7 +389,7 @@ def wide_resnet(
 
     Reference: Zagoruyko and Komodakis, `Wide Residual Networks`, 2016 (arXiv 1605.07146).
     """
-    check_integer("wide_resnet", "widen", widen, at_least=1)
+    widen = check_integer("wide_resnet", "widen", widen, at_least=1)
     return _checked(
         "wide_resnet",
         num_classes,
@@ -370,13 +410,9 @@ def wide_resnet(
     )
 
 
-plain_cifar = functools.partial(resnet_cifar, shortcut=None)
-"""The plain twins of the CIFAR ResNets: the same layers without shortcuts. Arguments as for `resnet_cifar`."""
-
-
 def _blocks(function: str, depth: int, layers: int, others: int) -> int:
     """How many blocks a stage has."""
-    check_integer(function, "depth", depth, at_least=1)
+    depth = check_integer(function, "depth", depth, at_least=1)
     blocks, beyond = divmod(depth - others, layers)
     examples = ", ".join(str(layers * n + others) for n in (1, 2, 3))
     require(
@@ -386,9 +422,40 @@ def _blocks(function: str, depth: int, layers: int, others: int) -> int:
     return blocks
 
 
+def _cifar(
+    function: str, depth: int, num_classes: int, widths: Sequence[int], *, scan: bool, remat: bool, variant: Variant
+) -> ResNet:
+    """A network of three stages with the CIFAR stem."""
+    check_flag(function, "bottleneck", variant.bottleneck)
+    blocks = _blocks(function, depth, 9 if variant.bottleneck else 6, 2)
+    widths = check_widths(function, widths, count=3)
+    return _checked(
+        function,
+        num_classes,
+        stage_sizes=(blocks,) * 3,
+        widths=widths,
+        stem_width=widths[0],
+        imagenet_stem=False,
+        scan=scan,
+        remat=remat,
+        variant=variant,
+    )
+
+
 def _checked(function: str, num_classes: int, *, variant: Variant, **fields) -> ResNet:
     """The network, after checks of what all of them share."""
-    check_integer(function, "num_classes", num_classes, at_least=1)
+    num_classes = check_num_classes(function, num_classes)
+    for name, flag in (
+        ("preactivation", variant.preactivation),
+        ("zero_gamma", variant.zero_gamma),
+        ("scan", fields["scan"]),
+        ("remat", fields["remat"]),
+    ):
+        check_flag(function, name, flag)
+    check_shortcut(function, variant.shortcut)
+    check_norm(function, variant.norm)
+    check_activation(function, variant.activation)
+    check_dtype(function, variant.dtype)
     check_real(function, "dropout", variant.dropout, at_least=0, below=1)
     final = variant.stochastic_depth
     check_real(function, "stochastic_depth", final, at_least=0)

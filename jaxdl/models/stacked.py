@@ -1,12 +1,13 @@
 """From the parameters of a residual network with blocks one by one to those of its scanned form, and back."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxdl.arguments import require
+from jaxdl.arguments import require, shown
 
 _BLOCK = re.compile(r"stage(\d+)_block(\d+)")
 _REST = re.compile(r"stage(\d+)_rest")
@@ -22,7 +23,7 @@ def stack_blocks(variables: dict[str, Any]) -> dict[str, Any]:
       The same numbers, those of the blocks 2, 3, ... of each stage stacked: `stage1_block2`, ... to `stage1_rest`.
 
     Raises:
-      ValueError: there are no blocks.
+      ValueError: `variables` is no dict of collections, or there are no blocks in it.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -31,17 +32,50 @@ def stack_blocks(variables: dict[str, Any]) -> dict[str, Any]:
       >>> stack_blocks(variables)["params"]["stage2_rest"]["conv1"]["kernel"].shape
       (2, 3, 3, 32, 32)
     """
-    return {name: _stack(tree) for name, tree in variables.items()}
+    _check("stack_blocks", variables)
+    return {name: _stack(dict(tree)) for name, tree in variables.items()}
 
 
 def unstack_blocks(variables: dict[str, Any]) -> dict[str, Any]:
-    """Undoes `stack_blocks`."""
+    """Undoes `stack_blocks`.
+
+    Raises:
+      ValueError: as for `stack_blocks`.
+    """
+    _check("unstack_blocks", variables)
     return {name: _unstack(tree) for name, tree in variables.items()}
+
+
+def _check(function: str, variables: Any) -> None:
+    """Raises unless `variables` is collections of a residual network's arrays."""
+    remedy = ""
+    if hasattr(variables, "params"):
+        kind = type(variables).__name__
+        remedy = f'; use {{"params": state.params, "batch_stats": state.batch_stats}} of the {kind}'
+    require(
+        isinstance(variables, Mapping) and all(isinstance(tree, Mapping) for tree in variables.values()),
+        f'{function}: variables must be a dict {{"params": ..., "batch_stats": ...}}, got {shown(variables)}{remedy}',
+    )
+    require(bool(variables), f"{function}: variables are empty; pass what model.init gives")
+    inside = any(map(_is_block, variables))
+    require(
+        not inside,
+        f'{function}: variables must be a dict {{"params": ..., "batch_stats": ...}}, got one collection with '
+        f'{sorted(variables)}; use {function}({{"params": params}})["params"]',
+    )
+    for tree in variables.values():
+        require(
+            not tree or any(map(_is_block, tree)),
+            f"{function}: there is no stage1_block1 among {sorted(tree)}; only residual networks have blocks",
+        )
+
+
+def _is_block(name: str) -> bool:
+    return bool(_BLOCK.fullmatch(name) or _REST.fullmatch(name))
 
 
 def _stack(tree: dict[str, Any]) -> dict[str, Any]:
     names = {name: tuple(map(int, match.groups())) for name in tree if (match := _BLOCK.fullmatch(name))}
-    require(bool(names) or not tree, f"stack_blocks: there is no stage1_block1 among {sorted(tree)}")
     rest: dict[int, list] = {}
     for name, (stage, number) in sorted(names.items(), key=lambda item: item[1]):
         if number > 1:

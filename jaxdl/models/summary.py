@@ -7,8 +7,9 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxdl.arguments import check_integer, require
+from jaxdl.arguments import check_integer, require, shown
 from jaxdl.models.layers.locally_connected import LocalConv
 
 
@@ -79,9 +80,18 @@ def summary(model: nn.Module, image_shape: Sequence[int]) -> Summary:
       ------------------------------------------
       total                       25,450  25,408
     """
-    require(isinstance(model, nn.Module), f"summary: model must be a flax.linen module, got {model!r}")
-    require(len(image_shape) == 3, f"summary: image_shape must be (height, width, channels), got {tuple(image_shape)}")
-    shape = tuple(check_integer("summary", "image_shape", side, at_least=1) for side in image_shape)
+    made = f"call it: {getattr(model, '__name__', 'convnet')}(...)" if callable(model) else "pass models.convnet()"
+    require(
+        isinstance(model, nn.Module),
+        f"summary: model must be a flax.linen module, got {shown(model)}; {made} for example",
+    )
+    sides = tuple(image_shape) if isinstance(image_shape, Sequence | np.ndarray) else ()
+    require(
+        len(sides) == 3 and not isinstance(image_shape, str),
+        f"summary: image_shape must be (height, width, channels), got image_shape={shown(image_shape)}"
+        + ("; leave the batch out" if len(sides) == 4 else ""),
+    )
+    shape = tuple(check_integer("summary", "image_shape", side, at_least=1) for side in sides)
     if getattr(model, "scan", False):
         model = model.clone(scan=False)
     layers: list[Layer] = []

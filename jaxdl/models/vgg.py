@@ -5,12 +5,14 @@ import jax
 import jax.numpy as jnp
 from flax.typing import Dtype
 
-from jaxdl.arguments import check_integer, check_real, require
+from jaxdl.arguments import check_flag, check_integer, check_real, require
+from jaxdl.models.checks import check_channels_last, check_depth, check_num_classes
 from jaxdl.models.classifier import dense_classifier
-from jaxdl.models.layers.activations import Activation, activate
+from jaxdl.models.layers.activations import Activation, activate, check_activation
+from jaxdl.models.layers.checks import check_dtype
 from jaxdl.models.layers.convolution import Conv
 from jaxdl.models.layers.initializers import variance_scaling
-from jaxdl.models.layers.normalization import Norm
+from jaxdl.models.layers.normalization import Norm, check_norm
 from jaxdl.models.layers.pooling import adaptive_avg_pool, max_pool
 
 _WIDTHS = (64, 128, 256, 512, 512)
@@ -34,6 +36,8 @@ class VGG(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps images [batch, height, width, channels], sides at least 32, to logits [batch, num_classes]."""
+        check_channels_last("vgg", x)
+        require(min(x.shape[1:3]) >= 32, f"vgg: images must have sides of at least 32 pixels, got shape {x.shape}")
         number = 0
         for width, size in zip(_WIDTHS, self.stage_sizes, strict=True):
             for _ in range(size):
@@ -94,15 +98,14 @@ def vgg(
     Reference: Simonyan and Zisserman, `Very Deep Convolutional Networks`, 2014 (arXiv 1409.1556), configurations A to
     E.
     """
-    require(depth in _STAGES, f"vgg: depth must be one of {', '.join(map(str, _STAGES))}, got depth={depth!r}")
-    check_real("vgg", "dropout", dropout, at_least=0, below=1)
-    return VGG(
-        num_classes=check_integer("vgg", "num_classes", num_classes, at_least=1),
-        stage_sizes=_STAGES[depth],
+    return _checked(
+        "vgg",
+        depth,
+        num_classes,
         norm=norm,
         activation=activation,
-        hidden=check_integer("vgg", "hidden", hidden, at_least=1),
-        pooled=check_integer("vgg", "pooled", pooled, at_least=1),
+        hidden=hidden,
+        pooled=pooled,
         dropout=dropout,
         dropout_first=dropout_first,
         dtype=dtype,
@@ -124,7 +127,8 @@ def vgg_cifar(
 
     Reference: Izmailov et al., `Averaging Weights Leads to Wider Optima`, 2018 (arXiv 1803.05407).
     """
-    return vgg(
+    return _checked(
+        "vgg_cifar",
         depth,
         num_classes,
         norm=norm,
@@ -135,3 +139,16 @@ def vgg_cifar(
         dropout_first=True,
         dtype=dtype,
     )
+
+
+def _checked(function: str, depth: int, num_classes: int, **fields) -> VGG:
+    """The network, after checks of its fields."""
+    sizes = _STAGES[check_depth(function, depth, tuple(_STAGES))]
+    check_norm(function, fields["norm"])
+    check_activation(function, fields["activation"])
+    check_integer(function, "hidden", fields["hidden"], at_least=1)
+    check_integer(function, "pooled", fields["pooled"], at_least=1)
+    check_real(function, "dropout", fields["dropout"], at_least=0, below=1)
+    check_flag(function, "dropout_first", fields["dropout_first"])
+    check_dtype(function, fields["dtype"])
+    return VGG(check_num_classes(function, num_classes), sizes, **fields)

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdl.arguments import check_real
+from jaxdl.arguments import check_flag, check_real, require, shown
 
 Activation: TypeAlias = Callable[..., Any]
 """A function of an array (`flax.linen.relu`), or a class of modules (`PReLU`), of which every place makes its own."""
@@ -24,6 +24,9 @@ class PReLU(nn.Module):
       shared: whether all channels have one slope.
       initial_slope: where the slopes start.
 
+    Raises:
+      ValueError: `shared` is no bool, or `initial_slope` no finite number.
+
     Reference: He et al., `Delving Deep into Rectifiers`, 2015 (arXiv 1502.01852), sec. 2.1.
     """
 
@@ -32,6 +35,7 @@ class PReLU(nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
+        check_flag("PReLU", "shared", self.shared)
         check_real("PReLU", "initial_slope", self.initial_slope)
 
     @nn.compact
@@ -40,6 +44,22 @@ class PReLU(nn.Module):
         shape = () if self.shared else (x.shape[-1],)
         slope = self.param("slope", nn.initializers.constant(self.initial_slope), shape)
         return jnp.where(x >= 0, x, slope.astype(x.dtype) * x)
+
+
+def check_activation(function: str, activation: Any, name: str = "activation") -> None:
+    """Raises `ValueError` unless `activation` is a function or a class of modules (or a `functools.partial` of one)."""
+    if isinstance(activation, nn.Module):
+        kind = type(activation).__name__
+        raise ValueError(
+            f"{function}: {name} must be a function or a class of modules, got an instance, "
+            f"{name}={shown(activation)}; pass the class, {name}={kind}, or functools.partial({kind}, ...)"
+        )
+    kind = activation.func if isinstance(activation, functools.partial) else activation
+    require(
+        callable(kind) and not (isinstance(kind, type) and not issubclass(kind, nn.Module)),
+        f"{function}: {name} must be a function or a class of modules, got {name}={shown(activation)}; "
+        "pass flax.linen.relu, flax.linen.tanh or layers.PReLU for example",
+    )
 
 
 def activate(activation: Activation, x: jax.Array) -> jax.Array:

@@ -17,7 +17,8 @@ from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype
 from jax import lax
 
-from jaxdl.arguments import check_integer, require
+from jaxdl.arguments import check_flag, check_integer, require, shown
+from jaxdl.models.layers.checks import check_dtype, check_images, check_initializers
 from jaxdl.models.layers.initializers import Initializer, lecun_normal
 
 Pair: TypeAlias = tuple[int, int]
@@ -36,6 +37,8 @@ class Conv(nn.Module):
       kernel_size: window (height, width).
       strides: steps between windows, one number or (height, width).
       padding: "SAME", "VALID", a number for all four sides (torch's meaning), or ((top, bottom), (left, right)).
+      dilation: distance between neighbouring rows and columns of the window, one number or (height, width); the window
+        then covers (kernel_size - 1) dilation + 1 pixels. Flax's `kernel_dilation`, torch's `dilation`.
       use_bias: whether to add one number per output channel.
       feature_group_count: groups of channels that do not see each other; must divide both channel counts.
       canonical_gradients: whether to write the gradients in XLA's canonical layout. By default on the CPU only, and
@@ -45,13 +48,15 @@ class Conv(nn.Module):
       kernel_init, bias_init: initialisers.
 
     Raises:
-      ValueError: a value is out of its range, or the input is not [batch, height, width, channels].
+      ValueError: a value is out of its range, or the input is not floating point [batch, height, width, channels] or,
+        padded, smaller than the window.
     """
 
     features: int
     kernel_size: Pair
     strides: int | Pair = 1
     padding: str | int | Pads = "SAME"
+    dilation: int | Pair = 1
     use_bias: bool = True
     feature_group_count: int = 1
     canonical_gradients: bool | None = None
@@ -66,6 +71,14 @@ class Conv(nn.Module):
         check_integer("Conv", "feature_group_count", self.feature_group_count, at_least=1)
         _pair("Conv", "kernel_size", self.kernel_size, at_least=1)
         _pair("Conv", "strides", self.strides, at_least=1)
+        _pair("Conv", "dilation", self.dilation, at_least=1)
+        _check_padding("Conv", self.padding)
+        check_flag("Conv", "use_bias", self.use_bias)
+        if self.canonical_gradients is not None:
+            check_flag("Conv", "canonical_gradients", self.canonical_gradients)
+        check_dtype("Conv", self.dtype)
+        check_dtype("Conv", self.param_dtype, "param_dtype")
+        check_initializers("Conv", kernel_init=self.kernel_init, bias_init=self.bias_init)
         require(
             not self.canonical_gradients or self.feature_group_count == 1,
             "Conv: canonical_gradients=True needs feature_group_count=1, "
@@ -75,7 +88,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, height, width, channels] to [batch, new height, new width, features]."""
-        require(x.ndim == 4, f"Conv: the input must be [batch, height, width, channels], got shape {x.shape}")
+        check_images("Conv", x)
         channels, groups = x.shape[-1], self.feature_group_count
         require(
             channels % groups == 0 and self.features % groups == 0,
@@ -90,6 +103,7 @@ class Conv(nn.Module):
             kernel,
             strides=self.strides,
             padding=self.padding,
+            dilation=self.dilation,
             feature_group_count=groups,
             canonical_gradients=self.canonical_gradients,
         )
@@ -102,6 +116,7 @@ def convolve(
     *,
     strides: int | Pair = 1,
     padding: str | int | Pads = "SAME",
+    dilation: int | Pair = 1,
     feature_group_count: int = 1,
     canonical_gradients: bool | None = None,
 ) -> jax.Array:
@@ -112,37 +127,60 @@ def convolve(
       kernel: [window height, window width, channels / groups, features], of the same dtype.
       strides: as for `Conv`.
       padding: as for `Conv`.
+      dilation: as for `Conv`.
       feature_group_count: as for `Conv`.
       canonical_gradients: as for `Conv`.
 
     Returns:
       [batch, new height, new width, features].
+
+    Raises:
+      ValueError: a value is out of its range, or x and kernel do not fit each other.
     """
+    check_images("convolve", x, "x")
+    require(
+        kernel.ndim == 4 and kernel.shape[2] * feature_group_count == x.shape[3] and kernel.dtype == x.dtype,
+        f"convolve: kernel must be [window height, window width, {x.shape[3]} / {feature_group_count}, features] of "
+        f"{x.dtype} for x {list(x.shape)} with feature_group_count={feature_group_count}, "
+        f"got {kernel.dtype} {list(kernel.shape)}",
+    )
     strides = _pair("convolve", "strides", strides, at_least=1)
-    pads = _pads(padding, x.shape[1:3], kernel.shape[:2], strides)
+    dilation = _pair("convolve", "dilation", dilation, at_least=1)
+    covered = [(k - 1) * d + 1 for k, d in zip(kernel.shape[:2], dilation, strict=True)]
+    _check_padding("convolve", padding)
+    pads = _pads(padding, x.shape[1:3], covered, strides)
+    require(
+        all(side + sum(pad) >= cover for side, pad, cover in zip(x.shape[1:3], pads, covered, strict=True)),
+        f"convolve: images {x.shape[1:3]} with padding={padding!r} are smaller than the window, which covers "
+        f"{tuple(covered)}; use larger images, more padding or a smaller window",
+    )
     if canonical_gradients is None:
         canonical_gradients = feature_group_count == 1 and jax.default_backend() == "cpu"
     if canonical_gradients:
-        return _canonical(x, kernel, strides, pads)
-    return _forward(x, kernel, strides, pads, feature_group_count)
+        return _canonical(x, kernel, strides, pads, dilation)
+    return _forward(x, kernel, strides, pads, dilation, feature_group_count)
 
 
-def _forward(x, kernel, strides, pads, groups=1):
-    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_LAYOUT, feature_group_count=groups)
+def _forward(x, kernel, strides, pads, dilation=(1, 1), groups=1):
+    return lax.conv_general_dilated(
+        x, kernel, strides, pads, rhs_dilation=dilation, dimension_numbers=_LAYOUT, feature_group_count=groups
+    )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _canonical(x, kernel, strides, pads):
-    return _forward(x, kernel, strides, pads)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _canonical(x, kernel, strides, pads, dilation):
+    return _forward(x, kernel, strides, pads, dilation)
 
 
-def _canonical_fwd(x, kernel, strides, pads):
-    return _forward(x, kernel, strides, pads), (x, kernel)
+def _canonical_fwd(x, kernel, strides, pads, dilation):
+    return _forward(x, kernel, strides, pads, dilation), (x, kernel)
 
 
-def _canonical_bwd(strides, pads, residuals, cotangent):
+def _canonical_bwd(strides, pads, dilation, residuals, cotangent):
     x, kernel = residuals
-    image, window = x.shape[1:3], kernel.shape[:2]
+    image = x.shape[1:3]
+    # From the first to the last row and column that a window covers.
+    reach = [(k - 1) * d for k, d in zip(kernel.shape[:2], dilation, strict=True)]
     # Zeros between the cotangent's rows and columns undo the stride; both gradients then have stride 1.
     spread = lax.pad(
         cotangent,
@@ -152,16 +190,16 @@ def _canonical_bwd(strides, pads, residuals, cotangent):
     extent = spread.shape[1:3]
 
     # dx: the cotangent with the kernel turned round and its channels swapped.
-    before = [k - 1 - p[0] for k, p in zip(window, pads, strict=True)]
-    after = [i + k - 1 - e - b for i, k, e, b in zip(image, window, extent, before, strict=True)]
+    before = [r - p[0] for r, p in zip(reach, pads, strict=True)]
+    after = [i + r - e - b for i, r, e, b in zip(image, reach, extent, before, strict=True)]
     turned = jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3)
-    dx = _forward(spread, turned, (1, 1), tuple(zip(before, after, strict=True)))
+    dx = _forward(spread, turned, (1, 1), tuple(zip(before, after, strict=True)), dilation)
 
-    # dw: the images with the cotangent as kernel, the batch in the place of the channels. The barrier keeps XLA from
-    # folding the transpositions back into a layout of its own.
+    # dw: the images with the cotangent as kernel, the batch in the place of the channels; its rows and columns are as
+    # far apart as the window's. The barrier keeps XLA from folding the transpositions back into a layout of its own.
     inputs, weights = lax.optimization_barrier((jnp.transpose(x, (3, 1, 2, 0)), jnp.transpose(spread, (1, 2, 0, 3))))
-    after = [k - 1 + e - i - p[0] for i, k, e, p in zip(image, window, extent, pads, strict=True)]
-    dw = _forward(inputs, weights, (1, 1), tuple((p[0], a) for p, a in zip(pads, after, strict=True)))
+    after = [r + e - i - p[0] for i, r, e, p in zip(image, reach, extent, pads, strict=True)]
+    dw = _forward(inputs, weights, dilation, tuple((p[0], a) for p, a in zip(pads, after, strict=True)))
     return dx, jnp.transpose(dw, (1, 2, 0, 3))
 
 
@@ -175,16 +213,30 @@ def _pair(function: str, name: str, value: Any, *, at_least: int) -> Pair:
     return tuple(check_integer(function, name, v, at_least=at_least) for v in pair)  # type: ignore[return-value]
 
 
+def _check_padding(function: str, padding: Any) -> None:
+    """Raises unless padding is one of the forms that `_pads` knows."""
+    meant = padding.upper() if isinstance(padding, str) else ""
+    remedy = f'; use padding="{meant}"' if meant in ("SAME", "VALID") else ""
+    if isinstance(padding, Sequence) and len(padding) == 2 and not any(isinstance(p, Sequence) for p in padding):
+        remedy = f"; use padding={((padding[0],) * 2, (padding[1],) * 2)} for so many rows and columns on both sides"
+    known = padding in ("SAME", "VALID") if isinstance(padding, str) else True
+    if isinstance(padding, Sequence) and not isinstance(padding, str):
+        known = len(padding) == 2 and all(isinstance(pair, Sequence) and len(pair) == 2 for pair in padding)
+    require(
+        known,
+        f'{function}: padding must be "SAME", "VALID", a number or ((top, bottom), (left, right)), '
+        f"got padding={shown(padding)}{remedy}",
+    )
+    if not isinstance(padding, str):
+        for number in [n for pair in padding for n in pair] if isinstance(padding, Sequence) else [padding]:
+            check_integer(function, "padding", number, at_least=0)
+
+
 def _pads(padding: Any, image: Sequence[int], window: Sequence[int], strides: Pair) -> Pads:
     """Padding before and after, for height and width."""
     if isinstance(padding, str):
-        require(
-            padding in ("SAME", "VALID"),
-            f'convolve: padding must be "SAME", "VALID", a number or ((top, bottom), (left, right)), got {padding!r}',
-        )
         return tuple(lax.padtype_to_pads(image, window, strides, padding))  # type: ignore[return-value]
     if isinstance(padding, Sequence):
         (top, bottom), (left, right) = padding
         return (top, bottom), (left, right)
-    check_integer("convolve", "padding", padding, at_least=0)
     return (padding, padding), (padding, padding)

@@ -9,8 +9,9 @@ from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype
 from jax import lax
 
-from jaxdl.arguments import check_integer, check_real, require
-from jaxdl.models.layers.activations import Activation, activate
+from jaxdl.arguments import check_flag, check_integer, check_real, require, shown
+from jaxdl.models.layers.activations import Activation, activate, check_activation
+from jaxdl.models.layers.checks import check_dtype, check_floating, check_images, check_initializers
 from jaxdl.models.layers.initializers import Initializer, lecun_normal
 
 
@@ -56,7 +57,7 @@ class SpatialDropout(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps [batch, height, width, channels] to the same shape."""
-        require(x.ndim == 4, f"SpatialDropout: x must be [batch, height, width, channels], got shape {x.shape}")
+        check_images("SpatialDropout", x, "x")
         return nn.Dropout(self.rate, broadcast_dims=(1, 2))(x, deterministic=not train)
 
 
@@ -94,10 +95,14 @@ class DropConnect(nn.Module):
         check_integer("DropConnect", "features", self.features, at_least=1)
         check_integer("DropConnect", "samples", self.samples, at_least=0)
         check_real("DropConnect", "rate", self.rate, at_least=0, below=1)
+        check_activation("DropConnect", self.activation)
+        check_dtype("DropConnect", self.dtype)
+        check_initializers("DropConnect", kernel_init=self.kernel_init)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps [batch, inputs] to [batch, features]."""
+        check_floating("DropConnect", x, at_least=0, layout="[batch, inputs]", name="x")
         require(x.ndim == 2, f"DropConnect: x must be [batch, inputs], got shape {x.shape}; flatten images first")
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
@@ -126,14 +131,27 @@ class StochasticDepth(nn.Module):
     Attributes:
       per_example: whether every example draws its own b. The paper draws one for the batch.
 
+    Raises:
+      ValueError: `per_example` is no bool.
+
     Reference: Huang et al., `Deep Networks with Stochastic Depth`, 2016 (arXiv 1603.09382).
     """
 
     per_example: bool = False
 
+    def __post_init__(self):
+        super().__post_init__()
+        check_flag("StochasticDepth", "per_example", self.per_example)
+
     @nn.compact
     def __call__(self, branch: jax.Array, survival: Any, *, train: bool) -> jax.Array:
-        """Maps a branch's output [batch, ...] to the same shape; `survival` is a probability, also a traced one."""
+        """Maps a branch's output [batch, ...] to the same shape; `survival` is a probability, also a traced one.
+
+        Raises:
+          ValueError: `survival` is a plain number out of (0, 1].
+        """
+        if not isinstance(survival, jax.Array):
+            _check_probability("StochasticDepth", "survival", survival)
         if not train:
             return branch * jnp.asarray(survival, branch.dtype)
         shape = (len(branch),) + (1,) * (branch.ndim - 1) if self.per_example else ()
@@ -154,6 +172,10 @@ def linear_decay(final: float, layers: int) -> tuple[float, ...]:
     Reference: Huang et al. 2016 (arXiv 1603.09382), eq. 4.
     """
     check_integer("linear_decay", "layers", layers, at_least=1)
-    check_real("linear_decay", "final", final, at_least=0)
-    require(0 < final <= 1, f"linear_decay: final must be in (0, 1], got final={final}")
+    _check_probability("linear_decay", "final", final)
     return tuple(1 - layer / layers * (1 - final) for layer in range(1, layers + 1))
+
+
+def _check_probability(function: str, name: str, value: Any) -> None:
+    check_real(function, name, value, at_least=0)
+    require(0 < value <= 1, f"{function}: {name} must be in (0, 1], got {name}={shown(value)}")

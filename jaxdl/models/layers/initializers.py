@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdl.arguments import check_real, require
+from jaxdl.arguments import check_choice, check_real, require
 
 Initializer: TypeAlias = Callable[[jax.Array, Sequence[int], DTypeLike], jax.Array]
 
@@ -41,11 +41,8 @@ def variance_scaling(
       ValueError: a negative scale, an unknown mode or distribution, or (when called) a shape of fewer than two axes.
     """
     check_real("variance_scaling", "scale", scale, at_least=0)
-    for name, value, known in (
-        ("mode", mode, ("fan_in", "fan_out", "fan_avg")),
-        ("distribution", distribution, ("normal", "truncated_normal", "uniform")),
-    ):
-        require(value in known, f"variance_scaling: {name} must be one of {known}, got {name}={value!r}")
+    check_choice("variance_scaling", "mode", mode, ("fan_in", "fan_out", "fan_avg"))
+    check_choice("variance_scaling", "distribution", distribution, ("normal", "truncated_normal", "uniform"))
 
     def initialize(key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> jax.Array:
         require(len(shape) >= 2, f"variance_scaling: a kernel needs two axes or more, got shape={tuple(shape)}")

@@ -7,6 +7,7 @@ from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype
 
 from jaxdl.arguments import check_integer, require
+from jaxdl.models.layers.checks import check_dtype, check_images, check_initializers
 from jaxdl.models.layers.initializers import Initializer, lecun_normal
 
 
@@ -44,13 +45,16 @@ class LocalConv(nn.Module):
         check_integer("LocalConv", "features", self.features, at_least=1)
         check_integer("LocalConv", "window", self.window, at_least=1)
         check_integer("LocalConv", "padding", self.padding, at_least=0)
+        check_dtype("LocalConv", self.dtype)
+        check_initializers("LocalConv", kernel_init=self.kernel_init, bias_init=self.bias_init)
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, height, width, channels] to [batch, new height, new width, features]."""
         k, p = self.window, self.padding
+        check_images("LocalConv", x)
         require(
-            x.ndim == 4 and min(x.shape[1:3]) + 2 * p >= k,
+            min(x.shape[1:3]) + 2 * p >= k,
             f"LocalConv: the input must be [batch, height, width, channels] with sides >= window={k}, got {x.shape}",
         )
         _, height, width, channels = x.shape

@@ -17,8 +17,9 @@ A model's field `norm` takes one of these classes, a `functools.partial` of one,
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -26,7 +27,8 @@ import jax.numpy as jnp
 from flax.typing import Dtype
 from jax import lax
 
-from jaxdl.arguments import check_integer, check_real, require
+from jaxdl.arguments import check_flag, check_integer, check_real, require, shown
+from jaxdl.models.layers.checks import check_dtype, check_floating, check_initializers
 from jaxdl.models.layers.initializers import Initializer
 
 Norm: TypeAlias = Callable[..., nn.Module]
@@ -56,9 +58,11 @@ class BatchNorm(nn.Module):
         running <- momentum running + (1 - momentum) batch
 
     where the batch's variance enters as the unbiased estimate, n / (n - 1) times the biased one. Differs from
-    `flax.linen.BatchNorm` in that alone, in `momentum`'s default (theirs 0.99) and in rounding: the variance is one
-    pass over the input, as theirs, but of its distance from the running mean, so that it loses no digits where the
-    mean is large against the deviation.
+    `flax.linen.BatchNorm` in that alone, in `momentum`'s default (theirs 0.99) and in rounding. The variance is one
+    pass over the input, as theirs, E d^2 - (E d)^2, but d is the distance from the mean of the batch's first example,
+    not from 0. So a mean that is large against the deviation costs no digits. What the difference can cost is bounded:
+    if the first of n examples is off by D, the variance is at least D^2 / n, and so the variance's relative error at
+    most about n times float32's 6e-8, however far off that example is.
 
     Collections: "params" (scale, bias), "batch_stats" (mean, var), all float32 [channels]; what torch calls weight,
     bias, running_mean and running_var.
@@ -90,41 +94,61 @@ class BatchNorm(nn.Module):
     def __post_init__(self):
         super().__post_init__()
         check_real("BatchNorm", "momentum", self.momentum, at_least=0, below=1)
-        check_real("BatchNorm", "epsilon", self.epsilon, at_least=0)
+        check_flag("BatchNorm", "unbiased", self.unbiased)
+        _check_fields(self)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps [batch, ..., channels] to the same shape; with `train` it updates the running statistics."""
+        check_floating("BatchNorm", x, at_least=2, layout="[batch, ..., channels]")
         channels = x.shape[-1]
         scale, bias = _scale_and_bias(self, channels)
         mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         var = self.variable("batch_stats", "var", jnp.ones, channels)
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        # The running mean only moves the origin: the batch's statistics come out the same wherever it is.
-        origin = lax.stop_gradient(mean.value)
-        distance = wide - origin
         if train:
-            batch_mean, batch_var, count = self._batch_statistics(distance)
+            # The origin only says where distances are taken from: in exact arithmetic nothing depends on it.
+            origin = lax.stop_gradient(_mean_of_first_example(wide))
+            distance = wide - origin
+            centre, batch_mean, batch_var, count = self._batch_statistics(origin, distance)
             if not self.is_initializing():
                 estimate = batch_var * (count / max(count - 1, 1)) if self.unbiased else batch_var
-                for running, batch in ((mean, origin + batch_mean), (var, estimate)):
+                for running, batch in ((mean, batch_mean), (var, estimate)):
                     old = running.value
                     running.value = (self.momentum * old + (1 - self.momentum) * batch).astype(old.dtype)
+            centred = distance - centre
         else:
-            batch_mean, batch_var = jnp.zeros_like(mean.value), var.value
-        y = (distance - batch_mean) * (lax.rsqrt(batch_var + self.epsilon) * scale) + bias
+            centred, batch_var = wide - lax.stop_gradient(mean.value), var.value
+        y = centred * (lax.rsqrt(batch_var + self.epsilon) * scale) + bias
         return y.astype(self.dtype or x.dtype)
 
-    def _batch_statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array, int]:
-        """Mean and biased variance of each channel, and of how many numbers."""
-        axes = tuple(range(x.ndim - 1))
-        count = x.size // x.shape[-1]
-        mean, square = jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)
+    def _batch_statistics(self, origin: jax.Array, distance: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, int]:
+        """Each channel's mean as a distance from `origin` and as it is, its biased variance, and how many numbers."""
+        axes = tuple(range(distance.ndim - 1))
+        count = distance.size // distance.shape[-1]
+        mean, square = jnp.mean(distance, axes), jnp.mean(jnp.square(distance), axes)
+        variance = jnp.maximum(square - jnp.square(mean), 0)
         axis_name = self.axis_name or _across.get()
-        if axis_name is not None and not self.is_initializing():
-            mean, square = lax.pmean((mean, square), axis_name)
-            count *= lax.axis_size(axis_name)
-        return mean, jnp.maximum(square - jnp.square(mean), 0), count
+        if axis_name is None or self.is_initializing():
+            return mean, origin + mean, variance, count
+        # Each device has an origin of its own, so that means of squares cannot be averaged: every device gets the
+        # moments of all in one message, and pools them about the first one's origin. The message is a sum in which each
+        # fills its own place, not an all_gather, so that shard_map knows the results to be the same everywhere.
+        devices = lax.axis_size(axis_name)
+        own = (jnp.arange(devices) == lax.axis_index(axis_name))[:, None]
+        moments = jnp.stack([jnp.where(own, moment, 0) for moment in (origin, mean, variance)])
+        origins, means, variances = lax.psum(moments, axis_name)
+        means = means + (origins - origins[0])
+        pooled = jnp.mean(means, 0)
+        variance = jnp.mean(variances, 0) + jnp.mean(jnp.square(means - pooled), 0)
+        return pooled - (origin - origins[0]), origins[0] + pooled, variance, count * devices
+
+
+def _mean_of_first_example(x: jax.Array) -> jax.Array:
+    """Each channel's mean over the positions of [batch, ..., channels]'s first example."""
+    positions = x[:1].reshape(-1, x.shape[-1])
+    # About the first position, because a plain sum of numbers of large mean would be rounded by many deviations.
+    return positions[0] + jnp.mean(positions - positions[0], 0)
 
 
 class GroupNorm(nn.Module):
@@ -134,7 +158,8 @@ class GroupNorm(nn.Module):
 
     Attributes:
       groups: how many groups of neighbouring channels; must divide the channels. 1 is `LayerNorm`, as many as there are
-        channels `InstanceNorm`.
+        channels `InstanceNorm`. By default the greatest divisor of the channels that is at most 32 and leaves two or
+        more channels in a group: the paper's 32 for 64, 128, 256, ... channels, 8 for 16; 1 where there is none.
       epsilon: added to the variance.
       scale_init, dtype: as for `BatchNorm`.
 
@@ -144,21 +169,23 @@ class GroupNorm(nn.Module):
     Reference: Wu and He, `Group Normalization`, 2018 (arXiv 1803.08494).
     """
 
-    groups: int = 32
+    groups: int | None = None
     epsilon: float = 1e-5
     scale_init: Initializer = nn.initializers.ones_init()
     dtype: Dtype | None = None
 
     def __post_init__(self):
         super().__post_init__()
-        check_integer("GroupNorm", "groups", self.groups, at_least=1)
-        check_real("GroupNorm", "epsilon", self.epsilon, at_least=0)
+        if self.groups is not None:
+            check_integer("GroupNorm", "groups", self.groups, at_least=1)
+        _check_fields(self)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Maps [batch, ..., channels] to the same shape."""
         del train
-        return _normalize_groups(self, x, self.groups)
+        check_floating("GroupNorm", x, at_least=2, layout="[batch, ..., channels]")
+        return _normalize_groups(self, x, _default_groups(x.shape[-1]) if self.groups is None else self.groups)
 
 
 class LayerNorm(nn.Module):
@@ -167,6 +194,9 @@ class LayerNorm(nn.Module):
     As in `Group Normalization` (arXiv 1803.08494, sec. 3) the scale and bias are one per channel; torch's LayerNorm
     over (C, H, W) has one per channel and position, and Flax's takes its statistics over the channels of a position.
 
+    Raises:
+      ValueError: a value is out of its range.
+
     Reference: Ba et al., `Layer Normalization`, 2016 (arXiv 1607.06450).
     """
 
@@ -174,10 +204,15 @@ class LayerNorm(nn.Module):
     scale_init: Initializer = nn.initializers.ones_init()
     dtype: Dtype | None = None
 
+    def __post_init__(self):
+        super().__post_init__()
+        _check_fields(self)
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Maps [batch, ..., channels] to the same shape."""
         del train
+        check_floating("LayerNorm", x, at_least=2, layout="[batch, ..., channels]")
         return _normalize_groups(self, x, 1)
 
 
@@ -187,7 +222,7 @@ class InstanceNorm(nn.Module):
     Torch's InstanceNorm2d with `affine=True`.
 
     Raises:
-      ValueError: the input has no positions to take statistics over.
+      ValueError: a value is out of its range, or the input has no positions to take statistics over.
 
     Reference: Ulyanov et al., `Instance Normalization`, 2016 (arXiv 1607.08022).
     """
@@ -196,15 +231,56 @@ class InstanceNorm(nn.Module):
     scale_init: Initializer = nn.initializers.ones_init()
     dtype: Dtype | None = None
 
+    def __post_init__(self):
+        super().__post_init__()
+        _check_fields(self)
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Maps [batch, positions..., channels] to the same shape."""
         del train
+        check_floating("InstanceNorm", x, at_least=2, layout="[batch, positions..., channels]")
         require(
             x.ndim > 2 and x.size > x.shape[0] * x.shape[-1],
             f"InstanceNorm: needs [batch, positions..., channels] with more than one position, got shape {x.shape}",
         )
         return _normalize_groups(self, x, x.shape[-1])
+
+
+def check_norm(function: str, norm: Any, name: str = "norm") -> None:
+    """Raises `ValueError` unless `norm` is None or a class of modules such as `BatchNorm`, or makes modules."""
+    expected = f"{function}: {name} must be layers.BatchNorm or another normalisation's class, or None"
+    if isinstance(norm, nn.Module):
+        kind = type(norm).__name__
+        raise ValueError(
+            f"{expected}, got an instance, {name}={shown(norm)}; "
+            f"pass the class, {name}=layers.{kind}, or functools.partial(layers.{kind}, ...)"
+        )
+    kind = norm.func if isinstance(norm, functools.partial) else norm
+    theirs = (nn.BatchNorm, nn.GroupNorm, nn.InstanceNorm, nn.LayerNorm)
+    require(
+        kind not in theirs,
+        f"{expected}, got flax.linen's, which is not called with train=; pass layers.{getattr(kind, '__name__', '')}",
+    )
+    makes = not isinstance(kind, type) or issubclass(kind, nn.Module)
+    require(
+        norm is None or (callable(kind) and makes),
+        f"{expected}, got {name}={shown(norm)}; "
+        "pass layers.BatchNorm or functools.partial(layers.GroupNorm, groups=8) for example",
+    )
+
+
+def _check_fields(module) -> None:
+    """What all of them have."""
+    name = type(module).__name__
+    check_real(name, "epsilon", module.epsilon, at_least=0)
+    check_initializers(name, scale_init=module.scale_init)
+    check_dtype(name, module.dtype)
+
+
+def _default_groups(channels: int) -> int:
+    """The greatest divisor of at most 32 that leaves two channels or more in a group, or 1."""
+    return max((g for g in range(1, 33) if channels % g == 0 and channels // g >= 2), default=1)
 
 
 def _scale_and_bias(module, channels: int) -> tuple[jax.Array, jax.Array]:
@@ -219,7 +295,7 @@ def _normalize_groups(module, x: jax.Array, groups: int) -> jax.Array:
     require(
         channels % groups == 0,
         f"{type(module).__name__}: groups={groups} must divide the {channels} channels; "
-        "pass functools.partial(layers.GroupNorm, groups=...)",
+        "pass functools.partial(layers.GroupNorm, groups=...), or leave groups=None",
     )
     scale, bias = _scale_and_bias(module, channels)
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxdl.arguments import check_integer, check_real, require
+from jaxdl.arguments import check_flag, check_integer, check_real, require
+from jaxdl.models.layers.checks import check_images
 
 
 def max_pool(
@@ -97,7 +98,7 @@ def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
       ValueError: `size` is below 1.
     """
     check_integer("adaptive_avg_pool", "size", size, at_least=1)
-    require(x.ndim == 4, f"adaptive_avg_pool: x must be [batch, height, width, channels], got shape {x.shape}")
+    check_images("adaptive_avg_pool", x, "x")
     if x.shape[1:3] == (size, size):
         return x
     rows, columns = (jnp.asarray(_region_means(n, size), x.dtype) for n in x.shape[1:3])
@@ -118,7 +119,7 @@ class FractionalMaxPool(nn.Module):
         window sizes in random order.
 
     Raises:
-      ValueError: `ratio` is below 1, or so large that nothing is left.
+      ValueError: a value is out of its range, or `ratio` so large that nothing is left.
 
     Reference: Graham, `Fractional Max-Pooling`, 2014 (arXiv 1412.6071).
     """
@@ -130,11 +131,13 @@ class FractionalMaxPool(nn.Module):
     def __post_init__(self):
         super().__post_init__()
         check_real("FractionalMaxPool", "ratio", self.ratio, at_least=1)
+        check_flag("FractionalMaxPool", "overlapping", self.overlapping)
+        check_flag("FractionalMaxPool", "pseudo_random", self.pseudo_random)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps [batch, height, width, channels] to [batch, height / ratio, width / ratio, channels]."""
-        require(x.ndim == 4, f"FractionalMaxPool: x must be [batch, height, width, channels], got shape {x.shape}")
+        check_images("FractionalMaxPool", x, "x")
         keys = jax.random.split(self.make_rng("dropout")) if train or self.has_rng("dropout") else (None, None)
         for axis, key in zip((1, 2), keys, strict=True):
             size = int(x.shape[axis] / self.ratio)
@@ -152,12 +155,14 @@ def _geometry(function: str, x, window, stride, padding, ceil_mode):
     check_integer(function, "window", window, at_least=1)
     stride = window if stride is None else check_integer(function, "stride", stride, at_least=1)
     check_integer(function, "padding", padding, at_least=0)
+    check_flag(function, "ceil_mode", ceil_mode)
+    check_images(function, x)
     require(
         2 * padding <= window,
         f"{function}: padding must be at most half the window, got padding={padding} with window={window}",
     )
     require(
-        x.ndim == 4 and min(x.shape[1:3]) + 2 * padding >= window,
+        min(x.shape[1:3]) + 2 * padding >= window,
         f"{function}: the input must be [batch, height, width, channels] with sides >= window={window}, "
         f"got shape {x.shape}; use fewer pooling layers or larger images",
     )

@@ -1,18 +1,28 @@
 """Skip connections: shortcuts A, B and C of the ResNet paper, adding and concatenating."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
-from jaxdl.arguments import require
+from jaxdl.arguments import check_integer, require, shown
+from jaxdl.models.layers.checks import check_images
 
 Project: TypeAlias = Callable[[jax.Array], jax.Array]
 """A 1x1 convolution to the block's width and stride, with its normalisation; makes its parameters when called."""
 
 Shortcut: TypeAlias = Callable[[jax.Array, int, int, Project], jax.Array]
 """(x, features, stride, project) -> what the branch's output is added to."""
+
+
+def check_shortcut(function: str, shortcut: Any) -> None:
+    """Raises `ValueError` unless `shortcut` is None or a function."""
+    require(
+        shortcut is None or (callable(shortcut) and not isinstance(shortcut, type)),
+        f"{function}: shortcut must be a function or None, got shortcut={shown(shortcut)}; "
+        "pass layers.shortcut_a, layers.shortcut_b or layers.shortcut_c",
+    )
 
 
 def shortcut_a(x: jax.Array, features: int, stride: int, project: Project) -> jax.Array:
@@ -34,6 +44,9 @@ def shortcut_a(x: jax.Array, features: int, stride: int, project: Project) -> ja
     zeros stand; both is what the pretrained CIFAR ResNets of akamaster/pytorch_resnet_cifar10 have.
     """
     del project
+    check_images("shortcut_a", x, "x")
+    check_integer("shortcut_a", "features", features, at_least=1)
+    check_integer("shortcut_a", "stride", stride, at_least=1)
     missing = features - x.shape[-1]
     require(
         missing >= 0,

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxdl.arguments import check_integer, check_real, require
+from jaxdl.arguments import check_flag, check_integer, check_real, require
+from jaxdl.models.layers.checks import check_floating, check_images
 
 
 def local_response_norm(
@@ -38,11 +39,14 @@ def local_response_norm(
       The same shape and dtype; computed in float32 or wider.
 
     Raises:
-      ValueError: `size` is below 1, `k` is not positive, or `alpha` or `beta` is negative.
+      ValueError: `size` is below 1, `k` is not positive, or `alpha` or `beta` is negative, or x is not
+        floating point.
 
     Reference: Krizhevsky et al., `ImageNet Classification with Deep Convolutional Neural Networks`, 2012, sec. 3.3.
     """
     _check("local_response_norm", size, alpha, beta, k)
+    check_flag("local_response_norm", "divide_by_size", divide_by_size)
+    check_floating("local_response_norm", x, at_least=1, layout="[..., channels]", name="x")
     weight = alpha / size if divide_by_size else alpha
     return _divide(x, weight, beta, k, lambda squares: _window_sum(squares, size, axes=(-1,)))
 
@@ -72,7 +76,7 @@ def spatial_response_norm(
     Reference: cuda-convnet, layer type `rnorm`, as in its `layers-18pct.cfg`.
     """
     _check("spatial_response_norm", size, alpha, beta, k)
-    require(x.ndim == 4, f"spatial_response_norm: x must be [batch, height, width, channels], got shape {x.shape}")
+    check_images("spatial_response_norm", x, "x")
     return _divide(x, alpha / size**2, beta, k, lambda squares: _window_sum(squares, size, axes=(1, 2)))
 
 
