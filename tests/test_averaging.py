@@ -202,6 +202,75 @@ def test_a_part_of_the_parameters():
     assert jax.tree.structure(found) == jax.tree.structure(params)
 
 
+@pytest.mark.parametrize(
+    "mask", [{"dense": {"kernel": True, "bias": False}, "scale": True}, {"dense": False, "scale": True}]
+)
+def test_snapshots_of_a_part_of_the_parameters(mask):
+    """What is masked is in every member what it is in the parameters."""
+    states = walk(optax.masked(optim.snapshots(1, 2), mask), tree_points(3))
+    state, params = states[-1]
+    with pytest.raises(
+        ValueError, match=r"snapshot_params: .*pass the others, snapshot_params\(opt_state, params=state"
+    ):
+        optim.snapshot_params(state)
+    found = optim.snapshot_params(state, params=params)
+    mask = jax.tree.map(lambda hit, part: jax.tree.map(lambda _: hit, part), mask, params)
+    expected = jax.tree.map(lambda hit, *last: jnp.stack(last if hit else last[-1:] * 2), mask, states[1][1], params)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    variables = optim.snapshot_variables(state, params=params)
+    jax.tree.map(np.testing.assert_array_equal, variables, {"params": expected, "batch_stats": {}})
+    average = optim.swa_params(*walk(optax.masked(optim.swa(0), mask), tree_points(3))[-1])
+    np.testing.assert_array_equal(average["dense"]["bias"], params["dense"]["bias"])
+
+
+def whole(opt_state):
+    return train.TrainState(jnp.ones(2), {}, opt_state, jnp.zeros([], jnp.int32), jax.random.key(0))
+
+
+TX = optax.chain(optim.swa(0), optim.ema(0.9), optim.snapshots(1, 2))
+MEMBERS = jax.vmap(TX.init)(jnp.ones((3, 2)))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda p, s: optim.swa_params(p, s),
+            r"swa_params: .*stands in the place of the parameters; the order is swa_par",
+        ),
+        (lambda p, s: optim.ema_params(p, s), r"the order is ema_params\(opt_state, params\)"),
+        (lambda p, s: optim.snapshot_params(p), "snapshot_params: there is no snapshots in this optimizer state"),
+        (lambda p, s: optim.swa_params(whole(s), p), "swa_params: .*got a whole TrainState; pass state.opt_state"),
+        (lambda p, s: optim.ema_params(whole(s), p), "ema_params: .*pass state.opt_state"),
+        (lambda p, s: optim.snapshot_params(whole(s)), "snapshot_params: .*pass state.opt_state"),
+        (lambda p, s: optim.snapshot_variables(whole(s)), "snapshot_variables: .*pass state.opt_state"),
+        (lambda p, s: optim.snapshot_count(whole(s)), "snapshot_count: .*pass state.opt_state"),
+        (lambda p, s: optim.snapshot_bytes(whole(s)), "snapshot_bytes: .*pass state.opt_state"),
+        (lambda p, s: optim.swa_params(TX, p), "swa_params: .*got a gradient transformation; pass its state, tx.init"),
+        (lambda p, s: optim.snapshot_params(TX), "snapshot_params: .*got a gradient transformation; pass its state"),
+        (lambda p, s: optim.swa_params(s, jnp.ones(3)), "not the parameters that go with this optimizer state"),
+        (lambda p, s: optim.ema_params(s, {"w": p}), "not the parameters that go with this optimizer state"),
+        (lambda p, s: optim.swa_params(MEMBERS, p), r"\[3\] members .*jax.tree.map\(lambda x: x\[i\], state\)"),
+        (lambda p, s: optim.ema_params(MEMBERS, p), r"\[3\] members .*jax.tree.map\(lambda x: x\[i\], state\)"),
+        (lambda p, s: optim.snapshot_params(MEMBERS), r"\[3\] members .*jax.tree.map\(lambda x: x\[i\], state\)"),
+        (lambda p, s: optim.snapshot_variables(MEMBERS), r"\[3\] members side by side; take one first"),
+        (lambda p, s: optim.snapshot_count(MEMBERS), r"\[3\] members side by side; take one first"),
+        (lambda p, s: optim.snapshot_params(s), "of the snapshots none has been taken yet, after 0 updates"),
+        (lambda p, s: jax.jit(optim.snapshot_params)(s), "is not known within jit or vmap; call it outside"),
+    ],
+)
+def test_wrong_calls_of_readers(call, words):
+    with pytest.raises(ValueError, match=words):
+        call(jnp.ones(2), TX.init(jnp.ones(2)))
+
+
+def test_averages_of_each_member():
+    """Within vmap, and of one that was taken out."""
+    params = jnp.ones((3, 2))
+    assert jax.vmap(optim.swa_params)(MEMBERS, params).shape == (3, 2)
+    assert optim.swa_params(jax.tree.map(lambda x: x[1], MEMBERS), params[1]).shape == (2,)
+
+
 def test_updates_are_counted_not_micro_steps():
     """Within MultiSteps, and not where apply_if_finite throws an update away."""
     params = jnp.zeros(1)
@@ -311,7 +380,23 @@ def test_batch_statistics_must_be_given_where_there_is_room():
             lambda: optim.swa(0, 0),
             "swa: period must be an integer >= 1, got period=0; use period=1 to average every step",
         ),
-        (lambda: optim.swa(0, name=""), "swa: name must be a string that is not empty"),
+        (lambda: optim.swa(0.75), r"swa: start must be an integer >= 0, got start=0.75; .*int\(0.75 \* steps\)"),
+        (lambda: optim.swa(True), "swa: start must be an integer >= 0, got start=True"),
+        (lambda: optim.swa(0, name=""), "swa: name must be a string that is not empty, got name=''"),
+        (lambda: optim.swa(0, name=None), "swa: name must be a string that is not empty, got name=None"),
+        (lambda: optim.ema(999), r"ema: decay must be a finite number in \[0, 1\), got decay=999; 0.999 remembers"),
+        (lambda: optim.ema("0.9"), "ema: decay must be a finite number"),
+        (lambda: optim.ema(optim.cosine_decay), "ema: decay must be a schedule"),
+        (lambda: optim.ema(0.9, debias="no"), "ema: debias must be True or False, got debias='no'"),
+        (
+            lambda: optim.snapshots(10, 2, dtype=int),
+            "snapshots: dtype must be a floating-point one, got .*; pass jnp.fl",
+        ),
+        (
+            lambda: optim.snapshots(10, 2, dtype="small"),
+            "snapshots: dtype must be a floating-point one, got dtype='small'",
+        ),
+        (lambda: optim.snapshots(10, 2.0), "snapshots: keep must be an integer >= 1, got keep=2.0"),
         (lambda: optim.snapshots(1, 1, name=""), "snapshots: name must be a string that is not empty"),
         (lambda: optim.ema(1.0), r"ema: decay must be a finite number in \[0, 1\), got decay=1.0"),
         (lambda: optim.snapshots(0, 1), "snapshots: period must be an integer >= 1"),

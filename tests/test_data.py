@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import random_dataset
@@ -66,19 +67,194 @@ def test_part_of_a_split(fashion):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": np.zeros((3, 4, 4, 1))}, r"images must be uint8 .*, got float64 \(3, 4, 4, 1\); scale to 0..255"),
-        ({"images": np.zeros((3, 4, 4), np.uint8)}, r"images must be uint8 \[n, height, width, channels\]"),
-        ({"images": np.zeros((0, 4, 4, 1), np.uint8)}, "with n >= 1"),
-        ({"labels": np.zeros(3)}, r"labels must be int32 \[3\], one per image, got float64"),
-        ({"labels": np.zeros(2, np.int32)}, r"labels must be int32 \[3\]"),
+        (
+            {"images": np.zeros((3, 4, 4, 1))},
+            r"images must be uint8 .*, got float64 \(3, 4, 4, 1\); scale to 0..255 and use \(255 \* images\).round",
+        ),
+        ({"images": np.full((3, 4, 4, 1), 254.0)}, r"got float64 .*; use images.round\(\).astype\(np.uint8\)"),
+        ({"images": np.full((3, 4, 4, 1), -1.5)}, "with numbers in -1.5..-1.5 .*; undo what standardised them"),
+        ({"images": np.full((3, 4, 4, 1), 254)}, r"got int64 .*; use images.astype\(np.uint8\)"),
+        ({"images": np.full((3, 4, 4, 1), 256)}, r"numbers must be in 0..255, got 256..256"),
+        (
+            {"images": np.zeros((3, 4, 4), np.uint8)},
+            r"images must be uint8 \[n, height, width, channels\] .*\[..., None\]",
+        ),
+        ({"images": np.zeros((0, 4, 4, 1), np.uint8)}, "with n >= 1, got .*, which holds no images"),
+        (
+            {"images": np.zeros((3, 3, 8, 8), np.uint8)},
+            r"looks like \[n, channels, .*use images.transpose\(0, 2, 3, 1\)",
+        ),
+        ({"images": np.zeros((3, 1, 8, 8), np.uint8)}, r"use images.transpose\(0, 2, 3, 1\)"),
+        ({"images": [[[[0]]]] * 3}, r"a NumPy array, got list; use np.asarray\(images\)"),
+        ({"labels": [0, 1, 0]}, r"a NumPy array, got list; use np.array\(labels, np.int32\)"),
+        (
+            {"labels": np.zeros(3)},
+            r"labels must be int32 \[3\], .*, got float64 \(3,\); class numbers are needed, from 0 to 1$",
+        ),
+        ({"labels": np.zeros(2, np.int32)}, r"labels must be int32 \[3\], .*got int32 \(2,\), for 3 images"),
+        (
+            {"labels": np.eye(3, 2)},
+            r"got float64 \(3, 2\); .*one-hot ones become them by labels.argmax\(1\).astype\(np.int32\)",
+        ),
+        ({"labels": np.zeros((3, 1), np.int32)}, r"got int32 \(3, 1\); use labels\[:, 0\]"),
+        ({"labels": np.array([0, 1, 0])}, r"got int64 \(3,\); use labels.astype\(np.int32\)$"),
+        (
+            {"labels": np.array([0, 1, 7])},
+            r"labels must be in \[0, 2\) as there are 2 class names, got 0..7; classes are",
+        ),
+        (
+            {"class_names": "ab"},
+            r"class_names must be a tuple of at least one name, got class_names='ab'; pass \(\"cat\"",
+        ),
+        ({"class_names": ()}, r"class_names must be a tuple of at least one name, got class_names=\(\)"),
+        ({"class_names": (0, 1)}, r"got class_names=\(0, 1\); .*tuple\(map\(str, range\(10\)\)\)"),
+        (
+            {"standardize": 255},
+            r"standardize must be a function, got standardize=255; pass data.Standardize\(mean, std\)",
+        ),
+        ({"standardize": data.Standardize}, "got the class .*Standardize.*; pass data.Standardize"),
         ({"labels": np.array([0, 1, 5], np.int32)}, r"labels must be in \[0, 2\) as there are 2 class names, got 0..5"),
         ({"labels": np.array([0, -1, 1], np.int32)}, "got -1..1"),
     ],
 )
 def test_bad_splits(changes, message):
-    fields = {"images": np.zeros((3, 4, 4, 1), np.uint8), "labels": np.zeros(3, np.int32)} | changes
-    with pytest.raises(ValueError, match=message):
-        data.Dataset("mine", "train", **fields, class_names=("a", "b"), standardize=data.Standardize((0,), (1,)))
+    fields = {
+        "images": np.zeros((3, 4, 4, 1), np.uint8),
+        "labels": np.zeros(3, np.int32),
+        "class_names": ("a", "b"),
+        "standardize": data.Standardize((0,), (1,)),
+    }
+    data.Dataset("mine", "train", **fields)
+    with pytest.raises(ValueError, match=rf"^Dataset 'mine' \(train\): .*{message}"):
+        data.Dataset("mine", "train", **fields | changes)
+
+
+@pytest.mark.parametrize("rows", [5, [1, 2], "train", np.array([True]), slice(0.5), slice("a", "b")])
+def test_what_is_no_slice_is_told(fashion, rows):
+    with pytest.raises(ValueError, match=r"^Dataset: (pick examples with a slice, as in|a slice goes from integer)"):
+        fashion[0][rows]
+
+
+IMAGES = np.zeros((6, 5, 5, 3), np.uint8)
+KEYS = jax.random.split(jax.random.key(0), 6)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda: data.Standardize((125,), (60,)),
+            r"mean must be in \[0, 1\], .*got mean=\(125.0,\); divide mean and std by 255",
+        ),
+        (lambda: data.Standardize((-0.5,), (0.5,)), "mean must be a finite number >= 0, got mean=-0.5"),
+        (lambda: data.Standardize((float("nan"),), (0.5,)), "mean must be a finite number >= 0, got mean=nan"),
+        (lambda: data.Standardize((0.5,), (0,)), r"std must be above 0, got std=\(0.0,\); leave out a channel"),
+        (lambda: data.Standardize((0.5,), (-0.5,)), "std must be a finite number >= 0, got std=-0.5"),
+        (lambda: data.Standardize((0.5,), (float("nan"),)), "std must be a finite number >= 0, got std=nan"),
+        (lambda: data.Standardize((0.5, 0.5, 0.5), (0.25,)), "one number per channel each, got 3 and 1"),
+        (
+            lambda: data.Standardize(0.5, 0.25),
+            r"mean must be a tuple of one number per channel, got mean=0.5; pass \(0.5,\)",
+        ),
+        (lambda: data.Standardize((), ()), r"mean must be a tuple of one number per channel, got mean=\(\)"),
+        (lambda: data.Standardize((0.5,), ("a",)), "std must be a finite number >= 0, got std='a'"),
+        (
+            lambda: data.Standardize((0.5,) * 3, (0.5,) * 3)(IMAGES / 255),
+            "images must be uint8, .*got float64, which would be scaled twice .*; pass a preprocess of your own",
+        ),
+        (
+            lambda: data.Standardize((0.5,), (0.5,))(IMAGES),
+            r"images must have 1 channels in the last axis, .*got \(6, 5, 5, 3\); one made for such images is",
+        ),
+        (lambda: data.Standardize((0.5,), (0.5,))([[1]]), r"images must be uint8, of 0 to 255, got \[\[1\]\]"),
+        (
+            lambda: data.RandomCrop(100)(KEYS, IMAGES),
+            "padding must be below the sides of the images, got padding=100 for 5 x 5",
+        ),
+        (lambda: data.RandomCrop(5)(KEYS, IMAGES), "RandomCrop: padding must be below .* got padding=5 for 5 x 5"),
+        (lambda: data.RandomCrop(2.0), "RandomCrop: padding must be an integer >= 0, got padding=2.0"),
+        (
+            lambda: data.RandomCrop(2)(KEYS[0], IMAGES),
+            r"RandomCrop: keys must be one for each of the 6 images, got key<fry> \[\]; pass jax.random.split",
+        ),
+        (
+            lambda: data.RandomFlip()(KEYS[:5], IMAGES),
+            r"RandomFlip: keys must be one for each of the 6 images, got key<fry> \[5\]",
+        ),
+        (lambda: data.RandomFlip()(0, IMAGES), "RandomFlip: keys must be one for each of the 6 images, got 0"),
+        (
+            lambda: data.RandomFlip()(np.zeros(6), IMAGES),
+            r"keys must be one for each of the 6 images, got float64 \[6\]",
+        ),
+        (lambda: data.RandomFlip()(jax.random.PRNGKey(0), IMAGES), r"keys must be one for each .*, got uint32 \[2\]"),
+        (
+            lambda: data.RandomFlip()(KEYS, IMAGES[0]),
+            r"images must be an array \[batch, .*got uint8 \[5, 5, 3\]; .*images\[None\]",
+        ),
+        (
+            lambda: data.CROP_AND_FLIP(IMAGES, KEYS),
+            r"Compose: images must be an array \[batch, .*the arguments are \(keys, images\)",
+        ),
+        (
+            lambda: data.Compose([data.RandomFlip()]),
+            r"Compose: changes must be a tuple of functions .*got changes=\[RandomFlip",
+        ),
+        (lambda: data.Compose(data.RandomFlip()), "Compose: changes must be a tuple of functions"),
+        (
+            lambda: data.Compose((data.RandomCrop(4), data.RandomFlip)),
+            r"Compose: RandomFlip is a class; .*RandomFlip\(\)",
+        ),
+        (
+            lambda: data.epoch_order(KEYS[0], 0, examples=10, batch_size=11),
+            "batch_size must be at most examples=10, got batch_size=11",
+        ),
+        (
+            lambda: data.epoch_order(KEYS[0], 0, examples=10, batch_size=0),
+            "epoch_order: batch_size must be an integer >= 1",
+        ),
+        (
+            lambda: data.epoch_order(KEYS[0], 0, examples=0, batch_size=1),
+            "epoch_order: examples must be an integer >= 1",
+        ),
+        (
+            lambda: data.epoch_order(KEYS[0], 0.5, examples=10, batch_size=1),
+            "epoch_order: epoch must be an integer >= 0",
+        ),
+        (lambda: data.epoch_order(KEYS, 0, examples=10, batch_size=1), "epoch_order: key must be one typed PRNG key"),
+        (
+            lambda: data.epoch_order(jax.random.PRNGKey(0), 0, examples=10, batch_size=1),
+            r"got key=.*uint32.*; pass jax.random.key\(seed\)",
+        ),
+        (lambda: data.epoch_order(0, 0, examples=10, batch_size=1), r"got key=0; pass jax.random.key\(seed\)"),
+        (
+            lambda: data.take_batch(IMAGES, np.zeros(6), np.array([0.0])),
+            "take_batch: rows must be an array of integers",
+        ),
+        (lambda: data.take_batch(IMAGES, np.zeros(6), [0, 1]), r"rows must be an array of integers, got rows=\[0, 1\]"),
+        (lambda: data.take_batch(IMAGES, np.zeros(6), np.ones(6, bool)), "rows must be an array of integers"),
+        (lambda: data.take_batch(IMAGES, np.zeros(6), np.array([6])), r"rows must be in 0..5, got 6..6"),
+        (lambda: data.take_batch(IMAGES, np.zeros(5), np.array([0])), "must be of one length, got 6 and 5"),
+    ],
+)
+def test_wrong_calls(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_right_calls_pass():
+    """What looks like a slip and is none: arrays and lists for tuples, raw keys, whole numbers that are not uint8."""
+    found = data.Standardize([0.5, 0.25], np.array([0.25, 0.5]))
+    assert found == data.Standardize((0.5, 0.25), (0.25, 0.5))
+    assert hash(found) == hash(data.Standardize((0.5, 0.25), (0.25, 0.5)))
+    images = random_dataset(6).images
+    np.testing.assert_array_equal(found(jnp.asarray(images, jnp.int32)), found(jnp.asarray(images)))
+    assert data.CROP_AND_FLIP(jax.random.split(jax.random.PRNGKey(0), 6), jnp.asarray(images)).shape == images.shape
+    assert data.Compose(())(KEYS, images).shape == images.shape
+    narrow = np.zeros((3, 1, 8, 4), np.uint8)  # one row of eight pixels with four channels
+    fields = {"labels": np.zeros(3, np.int32), "class_names": ["a"], "standardize": lambda x: x / 255}
+    assert data.Dataset("mine", "train", narrow, **fields).class_names == ("a",)
+    vmapped = jax.vmap(lambda key: data.epoch_order(key, jnp.int32(0), examples=10, batch_size=5))(KEYS)
+    np.testing.assert_array_equal(vmapped[2], data.epoch_order(KEYS[2], 0, examples=10, batch_size=5))
 
 
 def test_statistics_equal_numpy():

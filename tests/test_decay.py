@@ -84,5 +84,24 @@ def test_no_bias_no_norm_of_a_model():
 
 
 def test_mask_by_path_needs_a_function():
-    with pytest.raises(ValueError, match="wanted must be a function from a path to a bool, got 'kernel'"):
+    with pytest.raises(
+        ValueError, match="mask_by_path: wanted must be a function, got wanted='kernel'; pass lambda path"
+    ):
         optim.mask_by_path("kernel")
+
+
+def test_mask_by_path_that_matches_nothing():
+    """Told when the state is made; but under another mask, or of nothing, it may."""
+    mask = optim.mask_by_path(lambda path: path.startswith("conv"))
+    with pytest.raises(ValueError, match="wanted is True for no parameter; there are dense/bias, dense/kernel$"):
+        optim.add_l2(0.1, mask).init(PARAMS)
+    with pytest.raises(ValueError, match="wanted is True for no parameter"):
+        optax.masked(optim.add_l2(0.1), mask).init(PARAMS)
+    optim.add_l2(0.1, mask).init({})
+    both = PARAMS | {"conv": {"kernel": jnp.ones(2)}}
+    grads = jax.tree.map(jnp.zeros_like, both)
+    for inner, kernel in ((mask, 0.0), (optim.mask_by_path(lambda path: path.endswith("kernel")), 0.1)):
+        tx = optax.masked(optim.add_l2(0.1, inner), {"dense": True, "conv": False})
+        found, _ = tx.update(grads, tx.init(both), both)
+        np.testing.assert_allclose(found["dense"]["kernel"], kernel * PARAMS["dense"]["kernel"], rtol=1e-6)
+        np.testing.assert_array_equal(found["conv"]["kernel"], 0)

@@ -170,6 +170,29 @@ def test_unknown_name():
         data.load("imagenet")
 
 
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: data.load("CIFAR10"), "unknown data set 'CIFAR10'; did you mean 'cifar10'"),
+        (lambda: data.load("fashion-mnist"), "did you mean 'fashion_mnist'"),
+        (lambda: data.load(data.DATASETS), "load: name must be the name of one data set, got name=.*; the known ones"),
+        (lambda: data.load(None), "name must be the name of one data set, got name=None"),
+        (lambda: data.load("mnist", download="no"), "load: download must be True or False, got download='no'"),
+        (lambda: data.load("mnist", data_dir=5), "load: data_dir must be a folder's path, got data_dir=5"),
+        (lambda: data.load("mnist", cache_dir=True), "load: cache_dir must be a folder's path, got cache_dir=True"),
+        (lambda: data.load("mnist", data_dir=__file__), "data_dir must be a folder, got the file .*test_load.py"),
+    ],
+)
+def test_wrong_calls(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_a_folder_that_does_not_exist_is_told(tmp_path):
+    with pytest.raises(data.DatasetNotFoundError, match="not found in .*absent, a folder that does not exist "):
+        data.load("mnist", data_dir=tmp_path / "absent", download=False)
+
+
 def test_real_cifar10(cifar10):
     train, test = cifar10
     assert (len(train), len(test), train.image_shape) == (50_000, 10_000, (32, 32, 3))

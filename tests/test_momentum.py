@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdl import optim
+from jaxdl import optim, train
 
 
 def velocities(grads, decay, dampening, nesterov):
@@ -107,6 +107,52 @@ def test_lookahead_params_of_other_chains():
         optim.lookahead_params(params, two.init(params))
 
 
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda p, tx: optim.lookahead_params(tx.init(p), p), r"the order is lookahead_params\(params, opt_state\)"),
+        (lambda p, tx: optim.lookahead_params(p, tx), "got a gradient transformation; pass its state"),
+        (
+            lambda p, tx: optim.lookahead_params(p, train.TrainState(p, {}, tx.init(p), jnp.zeros([]), None)),
+            "got a whole TrainState; pass state.opt_state",
+        ),
+        (
+            lambda p, tx: optim.scale_by_momentum(0.9, nesterov="no"),
+            "nesterov must be True or False, got nesterov='no'",
+        ),
+        (
+            lambda p, tx: optim.scale_by_momentum(0.9, accumulator_dtype=int),
+            "accumulator_dtype must be a floating-point",
+        ),
+        (lambda p, tx: optim.scale_by_momentum(0.9, accumulator_dtype="half float"), "accumulator_dtype must be a fl"),
+    ],
+)
+def test_wrong_calls(call, words):
+    tx = optax.chain(optax.scale_by_learning_rate(0.1), optim.scale_by_nesterov_lookahead(0.9))
+    with pytest.raises(ValueError, match=words):
+        call(jnp.ones(3), tx)
+
+
+def test_lookahead_before_the_rate():
+    """Seen where a schedule follows it, or anything without state while it comes first; averages may follow it."""
+    params, ahead, rate = jnp.ones(3), optim.scale_by_nesterov_lookahead(0.9), optax.scale_by_learning_rate
+    for wrong in (
+        optax.chain(ahead, rate(0.1)),
+        optax.chain(optax.chain(ahead), rate(0.1), optim.swa(0)),
+        optax.chain(optim.add_l2(0.1), ahead, rate(lambda step: 0.1)),
+    ):
+        with pytest.raises(ValueError, match="stands before the learning rate, .*put it after, as in optax.chain"):
+            optim.lookahead_params(params, wrong.init(params))
+    for right in (
+        optax.chain(rate(0.1), ahead),
+        optax.chain(rate(lambda step: 0.1), ahead, optim.swa(0), optim.ema(0.9), optax.identity()),
+        optax.chain(optax.chain(optim.add_l2(0.1), rate(0.1)), optax.chain(ahead, optim.snapshots(1, 2))),
+        ahead,
+        optax.chain(ahead, optim.swa(0)),  # for gradients that are scaled already
+    ):
+        assert optim.lookahead_params(params, right.init(params)).tolist() == [1.0, 1.0, 1.0]
+
+
 def test_converges_to_the_geometric_sum(x64):
     """A constant gradient is amplified 1 / (1 - decay) times in the long run."""
     tx = optim.scale_by_momentum(0.9)
@@ -132,5 +178,5 @@ def test_bad_values(kwargs):
 
 
 def test_nesterov_takes_no_dampening():
-    with pytest.raises(ValueError, match=r"takes no dampening, got dampening=0.1; pass dampening=0"):
+    with pytest.raises(ValueError, match=r"takes no dampening, got dampening=0.1; leave it out"):
         optim.scale_by_momentum(0.9, nesterov=True, dampening=0.1)

@@ -32,7 +32,7 @@ def adagrad(learning_rate):
 def adamw(learning_rate):
     return optim.adamw(learning_rate, weight_decay=1e-4)
 def rmsprop(learning_rate, momentum=None):
-    return optim.rmsprop(learning_rate, decay=0.9, eps_in_sqrt=True, momentum=0.0 if momentum is None else momentum)
+    return optim.rmsprop(learning_rate, decay=0.9, eps_in_sqrt=True, momentum=momentum)
 alias_test.alias = types.SimpleNamespace(
     adagrad=adagrad, adam=optim.adam, adamw=adamw, rmsprop=rmsprop, sgd=optim.sgd
 )

@@ -78,6 +78,31 @@ INJECTED = {
     "sgdw": (optim.sgdw, {"learning_rate": 0.1, "momentum": 0.8, "weight_decay": 0.1}),
     "alexnet_sgd": (optim.alexnet_sgd, {"learning_rate": 0.1, "momentum": 0.8, "weight_decay": 0.1}),
 }
+# Links and wrappers as functions of numbers, which optax injects.
+LINKS = {
+    "ema": (optim.ema, {"decay": 0.9}),
+    "ema, copied first": (lambda decay: optim.ema(decay, debias=False), {"decay": 0.9}),
+    "swa": (optim.swa, {"start": 1, "period": 2}),
+    "snapshots": (lambda period, start: optim.snapshots(period, 3, start=start), {"period": 1, "start": 1}),
+    "reduce_on_plateau": (
+        lambda factor, threshold, min_scale, patience: told(
+            optim.reduce_on_plateau(factor, threshold=threshold, min_scale=min_scale, patience=patience)
+        ),
+        {"factor": 0.5, "threshold": 0.5, "min_scale": 0.2, "patience": 0},
+    ),
+    "dynamic_loss_scale": (
+        lambda rate, initial, factor: optim.dynamic_loss_scale(
+            optim.momentum(rate), initial=initial, period=2, factor=factor
+        ),
+        {"rate": 0.1, "initial": 4.0, "factor": 2.0},
+    ),
+    "add_l1": (optim.add_l1, {"weight": 0.1}),
+    "add_elastic_net": (optim.add_elastic_net, {"l1": 0.1, "l2": 0.2}),
+    "decoupled_weight_decay": (optim.decoupled_weight_decay, {"weight_decay": 0.1}),
+    "scale_by_nesterov_lookahead": (optim.scale_by_nesterov_lookahead, {"decay": 0.9}),
+    "newton": (lambda damping: told(optim.newton(damping)), {"damping": 0.1}),
+    "scale_by_depth": (lambda factor: transfer.scale_by_depth(("dense", "scale"), factor), {"factor": 2.6}),
+}
 STEPS = 4
 
 
@@ -249,3 +274,84 @@ def test_injected_hyperparameters(chain, values):
     assert {name: float(after.hyperparams[name]) for name in changed} == pytest.approx(changed)
     expected, _ = chain(**changed).update(gradients(1), state.inner_state, params)
     chex.assert_trees_all_close(updates, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("chain", "values"), LINKS.values(), ids=LINKS)
+def test_injected_numbers_of_links(chain, values):
+    """A traced number does what the number itself does, and does not compile anew when it changes."""
+    params = random_tree()
+    tx = optax.inject_hyperparams(chain)(**values)
+    traces = []
+
+    @jax.jit
+    def update(grads, state, params):
+        traces.append(None)
+        return tx.update(grads, state, params)
+
+    updates, state = run(tx, params, update=update)
+    expected, expected_state = run(chain(**values), params)
+    chex.assert_trees_all_close(updates, expected, rtol=1e-6, atol=1e-7)
+    chex.assert_trees_all_close(state.inner_state, expected_state, rtol=1e-6, atol=1e-6)
+    for name, value in values.items():
+        # optax makes weakly typed integers of Python's, as here, and strongly typed floats.
+        changed = value + 1 if isinstance(value, int) else np.float32(0.9 * value)
+        state.hyperparams[name] = jnp.asarray(changed)
+    update(gradients(STEPS), state, params)
+    assert len(traces) == 1
+
+
+def donated(tx, params):
+    """Two steps that donate what they are given, which XLA refuses where an array lies in two places."""
+
+    def step(params, state):
+        updates, state = tx.update(gradients(0), state, params)
+        return optax.apply_updates(params, updates), state
+
+    step, state = jax.jit(step, donate_argnums=(0, 1)), tx.init(params)
+    for _ in range(2):
+        params, state = step(params, state)
+    return params
+
+
+def test_parameters_and_state_can_be_donated(tx):
+    """In a loop of one's own: every array of the state lies in one place, and is not one of the parameters'."""
+    params = random_tree()
+    places = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves((params, tx.init(params))) if leaf.size]
+    assert len(set(places)) == len(places)
+    chex.assert_tree_all_finite(donated(tx, params))
+
+
+@pytest.mark.parametrize(("chain", "values"), (INJECTED | LINKS).values(), ids=INJECTED | LINKS)
+def test_injected_state_can_be_donated(chain, values):
+    chex.assert_tree_all_finite(donated(optax.inject_hyperparams(chain)(**values), random_tree()))
+
+
+@pytest.mark.parametrize("chain", [chain for chain, _ in INJECTED.values()], ids=INJECTED)
+def test_injecting_the_rate_changes_no_state(chain):
+    """Defaults that mean "none" are not injected: nothing is kept for them."""
+    params = random_tree()
+    injected = optax.inject_hyperparams(chain)(learning_rate=0.1).init(params).inner_state
+    chex.assert_trees_all_equal_shapes_and_dtypes(injected, chain(0.1).init(params))
+
+
+def test_nesterov_with_injected_momentum():
+    """Dampening, which it does not take, is not injected by default."""
+    params = random_tree()
+    tx = optax.inject_hyperparams(optim.sgd)(learning_rate=0.1, momentum=0.9, nesterov=True)
+    chex.assert_trees_all_close(run(tx, params)[0], run(optim.nesterov(0.1), params)[0], rtol=1e-5, atol=1e-7)
+
+
+def test_newton_can_be_injected_as_it_is():
+    """The limit of its size, a number that optax injects, too, is known where the state is made outside of jit."""
+    params = random_tree()
+    tx = optax.inject_hyperparams(optim.newton)(damping=0.1)
+    updates, _ = run(told(tx), params, update=jax.jit(told(tx).update))
+    chex.assert_trees_all_close(updates, run(told(optim.newton(0.1)), params)[0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(
+        ValueError, match=r"newton: max_parameters must be known when compiling, .*static_args=\('max_p"
+    ):
+        jax.jit(tx.init)(params)
+    with pytest.raises(ValueError, match=r"snapshots: keep must be known when compiling.*static_args=\('keep',\)"):
+        jax.jit(optax.inject_hyperparams(optim.snapshots)(1, 2).init)(params)
+    with pytest.raises(ValueError, match=r"lbfgs: memory must be known when compiling"):
+        jax.jit(optax.inject_hyperparams(optim.lbfgs)().init)(params)

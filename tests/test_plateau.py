@@ -84,9 +84,7 @@ def test_fit_tells_the_evaluation_error(scan):
     state = train.init_state(model, tx, jax.random.key(0), SET.image_shape)
     kwargs = {"batch_size": 16, "eval_set": SET, "eval_every": 5, "progress": False, "scan": scan}
     for steps, scale in ((15, 1.0), (16, 0.1), (25, 0.1), (26, 0.01)):
-        state, _ = train.fit(
-            state, model, tx, SET, steps=steps, **(kwargs | {"eval_set": SET if steps % 5 == 0 else None})
-        )
+        state, _ = train.fit(state, model, tx, SET, steps=steps, **kwargs)
         assert float(state.opt_state[1].scale) == pytest.approx(scale), steps
 
 
@@ -127,7 +125,7 @@ def test_observe_reaches_nested_states_and_only_those_that_listen():
         ({"cooldown": 1.5}, "cooldown"),
         ({"threshold": -1}, "threshold"),
         ({"min_scale": -1}, "min_scale"),
-        ({"mode": "lower"}, 'mode must be "min" or "max", got mode=\'lower\''),
+        ({"mode": "lower"}, "mode must be one of 'min', 'max', got mode='lower'"),
         ({"threshold_mode": "abs"}, "threshold_mode must be"),
         ({"every": 0}, "every must be an integer >= 1, got every=0; pass None to be fed by observe"),
     ],
@@ -135,3 +133,31 @@ def test_observe_reaches_nested_states_and_only_those_that_listen():
 def test_bad_values(settings, message):
     with pytest.raises(ValueError, match=f"^reduce_on_plateau: {message}"):
         optim.reduce_on_plateau(**settings)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda state: optim.observe(state, [0.1]), r"observe: value must be one number, got value=\[0.1\]"),
+        (lambda state: optim.observe(state, jnp.ones(2)), r"must be one number, got value=.*jax.vmap\(optim.observe\)"),
+        (lambda state: optim.observe(state, "0.1"), "must be one number, got value='0.1'"),
+        (lambda state: optim.observe(state, None), "must be one number, got value=None"),
+        (lambda state: optim.observe(state, float("nan")), "observe: value must be finite, got value=nan"),
+        (lambda state: optim.observe(state, jnp.array(jnp.inf)), "observe: value must be finite, got value=.*inf"),
+        (lambda state: optim.observe(0.1, state), "observe: value must be one number"),
+        (lambda state: optim.observe(optim.reduce_on_plateau(), 0.1), "got a gradient transformation; pass its state"),
+        (
+            lambda state: optim.loss_scale(optim.sgd(0.1)),
+            "loss_scale: .* got a gradient transformation; pass its state",
+        ),
+        (
+            lambda state: optim.dynamic_loss_scale(optim.sgd),
+            "inner must be a gradient transformation, got .*pass optim.mo",
+        ),
+        (lambda state: optim.dynamic_loss_scale({}), "inner must be a gradient transformation, got inner={}"),
+    ],
+)
+def test_wrong_calls(call, words):
+    state = optim.reduce_on_plateau(every=None).init(jnp.ones(2))
+    with pytest.raises(ValueError, match=words):
+        call(state)

@@ -67,7 +67,23 @@ def test_chains_visit_the_same_points(x64, mine, theirs):
     [
         ({"learning_rate": -0.1}, "learning_rate must be a finite number >= 0, got learning_rate=-0.1; pass a rate"),
         ({"learning_rate": float("nan")}, "learning_rate must be"),
-        ({"learning_rate": "0.1"}, "learning_rate must be"),
+        ({"learning_rate": "0.1"}, "learning_rate must be a finite number >= 0, got learning_rate='0.1'; pass a rate"),
+        (
+            {"learning_rate": jnp.array([0.1, 0.2])},
+            r"learning_rate must be one number, got .*; train.population trains",
+        ),
+        ({"learning_rate": None}, "learning_rate must be .*got learning_rate=None"),
+        ({"learning_rate": True}, "learning_rate must be .*got learning_rate=True"),
+        (
+            {"learning_rate": optax.sgd(0.1)},
+            r"learning_rate must be .*this is a whole gradient transformation: optax.ch",
+        ),
+        (
+            {"learning_rate": optim.cosine_decay},
+            "learning_rate must be a schedule, .*missing a required argument.*call it",
+        ),
+        ({"learning_rate": 0.1, "weight_decay": True}, "weight_decay must be .*got weight_decay=True"),
+        ({"learning_rate": 0.1, "weight_decay": None}, "weight_decay must be .*got weight_decay=None"),
         ({"learning_rate": 0.1, "weight_decay": -1}, "weight_decay must be a finite number >= 0, got weight_decay=-1"),
     ],
 )
@@ -119,12 +135,14 @@ def test_masked_decay_of_the_w_chains():
 
 
 def test_sgd_needs_momentum_to_look_ahead():
-    with pytest.raises(ValueError, match="sgd: nesterov=True needs momentum > 0, got momentum=0.0"):
+    with pytest.raises(ValueError, match="sgd: nesterov=True needs momentum > 0, got momentum=None; pass momentum=0.9"):
         optim.sgd(0.1, nesterov=True)
 
 
 def test_plain_sgd_keeps_no_velocity():
-    assert jax.tree.leaves(optim.sgd(0.1).init(jnp.zeros(3))) == []
+    for momentum in (None, 0, 0.0):
+        assert jax.tree.leaves(optim.sgd(0.1, momentum=momentum).init(jnp.zeros(3))) == []
+        assert len(jax.tree.leaves(optim.rmsprop(0.1, momentum=momentum).init(jnp.zeros(3)))) == 2
 
 
 def test_l2_is_masked_and_needs_parameters():
@@ -145,3 +163,39 @@ def test_every_chain_is_here():
         if "learning_rate" in inspect.signature(f).parameters
     }
     assert made == {*CHAINS, optim.newton}
+
+
+@pytest.mark.parametrize("chain", [*CHAINS, optim.scale_by_adagrad, optim.scale_by_rmsprop, optim.scale_by_adam])
+def test_flags_must_be_bools(chain):
+    """What merely counts as true, "no" for example, is refused: by each chain and link that has a flag."""
+    parameters = inspect.signature(chain).parameters
+    rate = {"learning_rate": 0.1} if "learning_rate" in parameters else {}
+    flags = [name for name, parameter in parameters.items() if isinstance(parameter.default, bool)]
+    for name in flags:
+        with pytest.raises(ValueError, match=f": {name} must be True or False, got {name}='no'"):
+            chain(**rate, **{name: "no"})
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        ("kernel", "mask must be a tree of bools like the parameters, got mask='kernel'; pass a function"),
+        (0.5, "got mask=0.5"),
+        ({}, "got mask={}"),
+        ({"kernel": 1}, "got mask={'kernel': 1}; pass a function of the parameters such as optim.no_bias_no_norm"),
+    ],
+)
+@pytest.mark.parametrize("chain", [optim.adamw, optim.sgdw])
+def test_masks_that_are_none(chain, mask, words):
+    with pytest.raises(ValueError, match=f"^decoupled_weight_decay: .*{words}"):
+        chain(0.1, mask=mask)
+
+
+def test_a_mask_is_no_schedule():
+    """optax takes every function for a schedule, and hands on what it gives."""
+    tx = optax.inject_hyperparams(optim.adamw)(0.1, mask=optim.no_bias_no_norm)
+    with pytest.raises(ValueError, match=r'mask must be .*add static_args=\("mask",\)'):
+        tx.init({"kernel": jnp.ones((2, 2))})
+    optax.inject_hyperparams(optim.adamw, static_args=("mask",))(0.1, mask=optim.no_bias_no_norm).init(
+        {"kernel": jnp.ones((2, 2))}
+    )

@@ -1,7 +1,10 @@
 """Schedules against their formulas in NumPy, at and beyond their ends, and torch's recorded numbers."""
 
+import functools
 import math
+from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from jaxdl import optim
 
 STEPS = np.arange(0, 130)
+RULES = Path(__file__).resolve().parents[1] / "docs" / "rules.md"
 
 
 def values(schedule, steps=STEPS):
@@ -144,6 +148,7 @@ RATE = st.floats(1e-6, 10)
 @given(peak=RATE, low=RATE, steps=st.integers(1, 10**7), warm=st.integers(1, 10**6))
 def test_ends_are_exact_in_float32(peak, low, steps, warm):
     """Not nearly: the very float32 that was asked for, at the ends, past them, and below 0."""
+    low, peak = sorted((low, peak))
     ends = [
         (optim.cosine_decay(peak, steps, minimum=low), {0: peak, -3: peak, steps: low, steps + 5: low}),
         (optim.cosine_cycles(peak, steps, minimum=low), {0: peak, steps: peak, 5 * steps: peak}),
@@ -158,6 +163,105 @@ def test_ends_are_exact_in_float32(peak, low, steps, warm):
     for schedule, points in ends:
         for step, rate in points.items():
             assert float(schedule(step)) == np.float32(rate), (schedule, step)
+
+
+# Every number of every schedule, as a function of them; `optax.inject_hyperparams` reads the names.
+NUMBERS = {
+    "step_decay": (lambda initial, factor: optim.step_decay(initial, (3, 6), factor=factor), (0.1, 0.5)),
+    "step_decay, every": (lambda initial, every: optim.step_decay(initial, every), (0.1, 3)),
+    "exponential_decay": (
+        lambda initial, decay, unit: optim.exponential_decay(initial, decay, steps_per_unit=unit), (0.1, 0.3, 2)
+    ),
+    "inverse_time_decay": (
+        lambda initial, decay, unit: optim.inverse_time_decay(initial, decay, steps_per_unit=unit), (0.1, 0.3, 2)
+    ),
+    "cosine_decay": (lambda peak, steps, minimum: optim.cosine_decay(peak, steps, minimum=minimum), (0.1, 8, 0.01)),
+    "cosine_cycles": (lambda peak, period, minimum: optim.cosine_cycles(peak, period, minimum=minimum), (0.1, 4, 0.01)),
+    "cosine_cycles, longer": (
+        lambda peak, minimum: optim.cosine_cycles(peak, 2, minimum=minimum, period_multiplier=2), (0.1, 0.01)
+    ),
+    "warmup": (
+        lambda peak, steps, start: optim.warmup(optim.cosine_decay(peak, 7), steps, start=start), (0.1, 3, 0.02)
+    ),
+    "warmup, cosine": (
+        lambda peak, start: optim.warmup(optim.step_decay(peak, 4), 3, kind="cosine", start=start), (0.1, 0.02)
+    ),
+    "warmup, exponential": (
+        lambda peak, start: optim.warmup(optim.step_decay(peak, 4), 3, kind="exponential", start=start), (0.1, 0.02)
+    ),
+    "warmup, constant": (
+        lambda peak, start: optim.warmup(optim.step_decay(peak, 4), 3, kind="constant", start=start), (0.1, 0.02)
+    ),
+    "warmup_cosine": (
+        lambda peak, warm, total, start, end: optim.warmup_cosine(peak, warm, total, start=start, end=end),
+        (0.1, 3, 9, 0.01, 0.02),
+    ),
+    "warmup_cosine, all warm-up": (lambda peak, warm: optim.warmup_cosine(peak, warm, 5), (0.1, 6)),
+    "swa_schedule": (optim.swa_schedule, (0.1, 0.02, 8)),
+    "one_cycle": (
+        lambda peak, steps, start_divisor, end_divisor: optim.one_cycle(
+            peak, steps, start_divisor=start_divisor, end_divisor=end_divisor
+        ),
+        (0.1, 11, 20.0, 5.0),
+    ),
+    "one_cycle, share": (lambda peak, share: optim.one_cycle(peak, 11, warmup_share=share, end_divisor=5), (0.1, 0.5)),
+    "join": (
+        lambda peak, edge, rate: optim.join(
+            [optim.cosine_decay(peak, 4), optim.exponential_decay(rate, 0.1)], [edge]
+        ),
+        (0.1, 4, 0.05),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "numbers"), NUMBERS.values(), ids=NUMBERS)
+def test_numbers_may_be_injected(make, numbers):
+    """A chain whose schedule has traced numbers is the chain with those numbers, and is compiled once."""
+
+    @functools.wraps(make)
+    def chain(*args, **kwargs):
+        return optim.momentum(make(*args, **kwargs), decay=0.5, weight_decay=1e-4)
+
+    params = jnp.array([1.0, -2.0])
+    tx, traces = optax.inject_hyperparams(chain)(*numbers), []
+
+    @jax.jit
+    def update(grads, state):
+        traces.append(None)
+        return tx.update(grads, state, params)
+
+    def ten(state, update):
+        found = []
+        for step in range(10):
+            updates, state = update(jnp.array([1.0, 0.3 * step - 1]), state)
+            found.append(updates)
+        return jnp.stack(found)
+
+    state = tx.init(params)
+    expected = chain(*numbers)
+    here = jax.jit(lambda grads, state: expected.update(grads, state, params))
+    chex.assert_trees_all_close(ten(state, update), ten(expected.init(params), here), rtol=1e-6, atol=1e-8)
+    first = next(iter(state.hyperparams))  # the peak
+    state.hyperparams[first] = jnp.float32(0.3)
+    other = chain(0.3, *numbers[1:])
+    there = jax.jit(lambda grads, state: other.update(grads, state, params))
+    chex.assert_trees_all_close(ten(state, update), ten(other.init(params), there), rtol=1e-6, atol=1e-8)
+    assert len(traces) == 1
+
+
+def test_the_page_of_rules_runs():
+    (code,) = (block.split("```")[0] for block in RULES.read_text().split("```python\n")[1:])
+    names = {}
+    exec(code, names)
+    updates, _ = names["tx"].update(jnp.ones(3), names["state"], jnp.zeros(3))
+    np.testing.assert_allclose(updates, -0.2)
+
+
+def test_what_must_be_known_when_compiling_is_told():
+    chain = lambda rate, m: optim.momentum(optim.cosine_cycles(rate, 3, period_multiplier=m))  # noqa: E731
+    tx = optax.inject_hyperparams(chain)(rate=0.1, m=2)
+    with pytest.raises(ValueError, match=r"period_multiplier must be known when compiling.*static_args=\('period_mult"):
+        jax.jit(tx.init)(jnp.zeros(2))
 
 
 def test_epochs_to_steps():
@@ -190,6 +294,40 @@ def test_a_schedule_drives_a_chain_and_counts_updates_under_multi_steps():
         (lambda: optim.cosine_cycles(1, 2, period_multiplier=0.5), "cosine_cycles: period_multiplier"),
         (lambda: optim.warmup(lambda s: 1.0, -1), "warmup: steps must be an integer >= 0, got steps=-1"),
         (lambda: optim.warmup(lambda s: 1.0, 5, kind="quadratic"), "warmup: kind must be one of .*'quadratic'"),
+        (
+            lambda: optim.warmup(0.1, 5),
+            "warmup: schedule must be a schedule, .* got schedule=0.1; pass lambda step: 0.1",
+        ),
+        (
+            lambda: optim.warmup(optim.cosine_decay, 5),
+            r"warmup: schedule .* call it first, as in optim.cosine_decay\(0.1",
+        ),
+        (lambda: optim.warmup(lambda s: 1.0, 0.5), "warmup: steps must be an integer .*optim.epochs_to_steps"),
+        (lambda: optim.join([0.1, 0.2], [3]), "join: each of schedules must be a schedule, .*=0.1; pass lambda step"),
+        (lambda: optim.join(lambda s: 1.0, [3]), "join: schedules must be a list"),
+        (lambda: optim.join([lambda s: 1.0] * 2, 3), "join: boundaries must be a list, got boundaries=3"),
+        (lambda: optim.join([lambda s: 1.0] * 2, [2.5]), "join: boundaries must be an integer .*epochs_to_steps"),
+        (lambda: optim.step_decay(0.1, 1000.0), "boundaries must be an integer .*boundaries=1000.0; .*epochs_to_steps"),
+        (
+            lambda: optim.step_decay(0.1, (0.5, 0.75)),
+            "boundaries must be an integer .*boundaries=0.5; .*epochs_to_steps",
+        ),
+        (
+            lambda: optim.step_decay(lambda s: 1.0, 3),
+            "initial must be .*; initial is a number: optim.warmup and optim.j",
+        ),
+        (lambda: optim.cosine_decay(optim.step_decay(1, 3), 9), "peak must be a finite number .*; peak is a number"),
+        (lambda: optim.cosine_decay("0.1", 9), "cosine_decay: peak must be a finite number >= 0, got peak='0.1'"),
+        (lambda: optim.cosine_decay(float("nan"), 9), "cosine_decay: peak must be a finite number >= 0, got peak=nan"),
+        (
+            lambda: optim.cosine_decay(0.1, 9, minimum=0.2),
+            "minimum must be at most peak=0.1, got minimum=0.2; pass min",
+        ),
+        (lambda: optim.cosine_cycles(0.1, 9, minimum=0.2), "cosine_cycles: minimum must be at most peak=0.1"),
+        (lambda: optim.warmup_cosine(0.1, 2, 9, end=0.2), "warmup_cosine: end must be at most peak=0.1, got end=0.2"),
+        (lambda: optim.warmup_cosine(0.1, 2, 9, start=1), "warmup_cosine: start must be at most peak=0.1, got start=1"),
+        (lambda: optim.warmup_cosine(0.1, 2, True), "warmup_cosine: total_steps must be an integer .*=True"),
+        (lambda: optim.one_cycle(0.1, 1e3), "one_cycle: steps must be an integer >= 2, got steps=1000.0"),
         (lambda: optim.warmup(lambda s: 1.0, 5, kind="exponential"), "needs start > 0, got start=0.0"),
         (lambda: optim.warmup_cosine(1, 5, 0), "warmup_cosine: total_steps"),
         (lambda: optim.warmup_cosine(-1, 5, 4), "warmup_cosine: peak"),

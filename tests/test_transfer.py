@@ -120,7 +120,12 @@ def test_pickled_code_does_not_run(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("w.th", b"", "is not a file that torch.save wrote"),
+        ("w.th", b"", r"w.th is empty"),
+        ("w.npz", b"", r"w.npz is empty"),
+        ("w.npz", b"PK\x03\x04" + b"\0" * 40, r"w.npz is no .npz file of arrays, or it is damaged"),
+        ("w.npz", b"hello", r"w.npz is no .npz file of arrays, or it is damaged"),
+        ("w.safetensors", b"\0" * 40, r"w.safetensors is no .safetensors file of arrays, or it is damaged"),
+        ("w.safetensors", b"x", r"w.safetensors is no .safetensors file of arrays, or it is damaged"),
         ("w.pth", b"PK\x05\x06" + b"\0" * 18, "it has no data.pkl"),
         ("w.pt", pickle.dumps(5), "is not a file that torch.save wrote"),
         ("w.h5", b"x", "must end in .npz, .safetensors or .pth"),
@@ -132,13 +137,86 @@ def test_files_that_are_not_torchs(tmp_path, name, content, message):
         transfer.load_torch_weights(models.resnet_cifar(8), tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["torch_zip.pth", "torch_legacy.th"])
+@pytest.fixture(scope="module")
+def whole_files(tmp_path_factory):
+    """A good file of each kind."""
+    folder = tmp_path_factory.mktemp("whole")
+    for name in ("torch_zip.pth", "torch_legacy.th"):
+        (folder / name).write_bytes((ORACLES / name).read_bytes())
+    entries = {"conv1.weight": np.ones((16, 3, 3, 3), np.float32), "bn1.weight": np.ones(16, np.float32)}
+    np.savez(folder / "w.npz", **entries)
+    np.savez_compressed(folder / "small.npz", **entries)
+    save_file(entries, folder / "w.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["torch_zip.pth", "torch_legacy.th", "w.npz", "small.npz", "w.safetensors"])
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.99])
-def test_damaged_files(tmp_path, name, share):
-    content = (ORACLES / name).read_bytes()
+def test_cut_files(whole_files, tmp_path, name, share):
+    content = (whole_files / name).read_bytes()
     (tmp_path / name).write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match=r"damaged|not a file that torch.save wrote"):
+    with pytest.raises(ValueError, match=rf"{name}.*(damaged|not a file that torch.save wrote)"):
         transfer.load_torch_weights(models.resnet_cifar(8), tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["torch_zip.pth", "torch_legacy.th", "w.npz", "small.npz", "w.safetensors"])
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.6, 0.9])
+def test_altered_files_raise_nothing_but_value_errors(whole_files, tmp_path, name, share):
+    """Eight bytes turned round; the file does not fit the model in any case, so that there always is an error."""
+    content = bytearray((whole_files / name).read_bytes())
+    start = int(share * len(content))
+    for place in range(start, min(start + 8, len(content))):
+        content[place] ^= 0xFF
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=name):
+        transfer.load_torch_weights(models.resnet_cifar(8), tmp_path / name)
+
+
+def test_numbers_that_are_not_finite_are_listed(resnet18_file, tmp_path):
+    """By torch's names; and by ours where a state is made from variables."""
+    model, tx, shape = models.resnet_cifar(8), optim.sgd(0.1), (32, 32, 3)
+    variables = train.init_state(model, tx, jax.random.key(0), shape).variables
+    bad = jax.tree.map(lambda leaf: leaf, variables)
+    bad["params"]["head"]["bias"] = bad["params"]["head"]["bias"].at[3].set(jnp.nan)
+    bad["batch_stats"]["stem_norm"]["var"] = bad["batch_stats"]["stem_norm"]["var"] * jnp.inf
+    with pytest.raises(
+        ValueError, match="init_state: .*NaN or infinite numbers in batch_stats/stem_norm/var, params/head/bias$"
+    ):
+        train.init_state(model, tx, jax.random.key(0), shape, variables=bad)
+    train.init_state(
+        model,
+        tx,
+        jax.random.key(0),
+        shape,
+        variables={
+            "params": bad["params"],
+            "batch_stats": {**bad["batch_stats"], "stem_norm": {"mean": jnp.zeros(16), "var": jnp.ones(16)}},
+        },
+        new=("head",),
+    )
+
+    entries = dict(np.load(resnet18_file))
+    entries["fc.bias"][7] = np.inf
+    np.savez(tmp_path / "bad.npz", **entries)
+    with pytest.raises(ValueError, match=r"bad.npz .*NaN or infinite numbers in fc.bias$"):
+        transfer.load_torch_weights(models.resnet(18), tmp_path / "bad.npz")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"model": models.ResNet}, "model must be a flax.linen module, got model=.*ResNet.*; pass an instance"),
+        ({"model": "resnet18"}, "got model='resnet18'"),
+        ({"path": 5}, "path must be the name of a file, got path=5"),
+        ({"path": "."}, r"load_torch_weights: \. is a folder; pass a file in it"),
+        ({"image_shape": 224}, r"image_shape must be \(height, width, channels\), got image_shape=224"),
+        ({"image_shape": (224, 224)}, r"got image_shape=\(224, 224\)"),
+        ({"image_shape": (224, 224, 0)}, "image_shape must be an integer >= 1"),
+    ],
+)
+def test_wrong_calls_of_load_torch_weights(resnet18_file, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        transfer.load_torch_weights(**{"model": models.resnet(18), "path": resnet18_file, **arguments})
 
 
 def test_missing_file(tmp_path):
@@ -268,11 +346,79 @@ def test_flax_batch_norm_statistics_stay_too():
     assert not np.array_equal(after.params["Dense_1"]["kernel"], before.params["Dense_1"]["kernel"])
 
 
-def test_freezing_everything_or_with_no_function():
-    with pytest.raises(ValueError, match="predicate must be a function from a path to a bool"):
-        transfer.freeze("head")
-    with pytest.raises(ValueError, match="freezes every parameter; paths are as in a"):
-        transfer.freeze(lambda path: True).init({"a": jnp.ones(2)})
+TREE = {"conv": {"kernel": jnp.ones(2), "bias": jnp.ones(1)}, "head": {"kernel": jnp.ones(2)}}
+MANY = {f"block{i}": {"kernel": jnp.ones(1), "bias": jnp.ones(1)} for i in range(20)}
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: transfer.freeze("head"), r"freeze: predicate must be a function, got .*'head'; pass lambda path: "),
+        (lambda: transfer.refreeze((), "head", TREE), "refreeze: predicate must be a function, got predicate='head'"),
+        (lambda: transfer.freeze(lambda path: True).init(TREE), "freezes every parameter; there are conv/bias, conv/k"),
+        (lambda: transfer.freeze(lambda path: "fc" in path).init(TREE), "freezes no parameter; there are conv/bias"),
+        (
+            lambda: transfer.freeze(lambda path: "fc" in path).init(MANY),
+            r"there are block0, block1, .* and 8 more \(paths are as in block0/bias\)",
+        ),
+        (
+            lambda: transfer.refreeze(transfer.freeze(lambda p: p == "conv/bias").init(TREE), lambda p: False, TREE),
+            "refreeze: predicate freezes no parameter",
+        ),
+        (
+            lambda: transfer.freeze(transfer.gradual_unfreezing(("conv", "fc", "head"))[0]).init(TREE),
+            "gradual_unfreezing: no parameter belongs to 'fc'; there are conv/bias",
+        ),
+        (
+            lambda: transfer.gradual_unfreezing("stem"),
+            "groups must be a tuple of at least one group, got groups='stem'",
+        ),
+        (lambda: transfer.gradual_unfreezing(("stem", 3)), "a group must be a name or a tuple of names, got 3"),
+        (lambda: transfer.gradual_unfreezing(()), "at least one group"),
+        (
+            lambda: transfer.scale_by_depth("head"),
+            r"got groups='head'; pass a tuple of beginnings of paths, \(\"stem\"",
+        ),
+        (lambda: transfer.scale_by_depth(groups=()), "at least one group"),
+        (lambda: transfer.scale_by_depth(("a", "")), "a group must be a name or a tuple of names, got ''"),
+        (lambda: transfer.scale_by_depth(("a",), 0), "factor must be positive, got factor=0"),
+        (lambda: transfer.scale_by_depth(("a",), float("nan")), "factor must be a finite number"),
+        (lambda: transfer.scale_by_depth(("a",), -1.0), "factor must be a finite number >= 0"),
+        (
+            lambda: transfer.scale_by_depth(("conv", "fc", "head")).init(TREE),
+            "scale_by_depth: no parameter belongs to 'fc'; there are conv/bias, conv/kernel, head/kernel",
+        ),
+    ],
+)
+def test_wrong_calls_of_fine_tuning(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_a_part_of_the_parameters_may_match_nothing():
+    """Under a mask a name may rightly be absent, and all that is there be frozen; and where there is nothing at all."""
+    mask = {"conv": True, "head": False}
+    for predicate in (lambda path: path.startswith("conv"), lambda path: path.startswith("head")):
+        tx = optax.masked(optax.chain(optax.sgd(1.0), transfer.freeze(predicate)), mask)
+        updates, _ = tx.update(TREE, tx.init(TREE), TREE)
+        frozen = predicate("conv/kernel")
+        assert float(updates["conv"]["kernel"][0]) == (0.0 if frozen else -1.0)
+        transfer.freeze(predicate).init({})
+    depth = optax.masked(transfer.scale_by_depth(("conv", "head"), 4.0), mask)
+    assert float(depth.update(TREE, depth.init(TREE))[0]["conv"]["kernel"][0]) == 0.25
+    parts = optax.partition(
+        {"a": transfer.scale_by_depth(("conv", "head")), "b": optax.sgd(1.0)}, {"conv": "a", "head": "b"}
+    )
+    parts.update(TREE, parts.init(TREE))
+
+
+def test_stages_are_values():
+    """Equal stages are equal, and the last freezes nothing by design."""
+    first, last = transfer.gradual_unfreezing(["conv", ["head"]])
+    assert first == transfer.gradual_unfreezing(("conv", ("head",)))[0]
+    assert len({first, last, *transfer.gradual_unfreezing(("conv", ("head",)))}) == 2
+    assert not any(jax.tree.leaves(transfer.frozen_params(transfer.freeze(last).init(TREE), TREE)))
+    assert transfer.frozen_params(transfer.freeze(first).init(TREE), TREE)["conv"]["bias"]
 
 
 def test_gradual_unfreezing_trains_one_group_more_at_each_stage():
@@ -302,16 +448,17 @@ def test_gradual_unfreezing_trains_one_group_more_at_each_stage():
 
 def test_momentum_goes_on_through_unfreezing():
     params = {"a": jnp.ones(1), "b": jnp.ones(1)}
+    everything = transfer.gradual_unfreezing(("a", "b"))[-1]  # is trained
     chain = lambda predicate: optax.chain(optim.momentum(0.1, decay=0.5), transfer.freeze(predicate))  # noqa: E731
-    first, second = chain(lambda p: p == "a"), chain(lambda p: False)
+    first, second = chain(lambda p: p == "a"), chain(everything)
     grads = {"a": jnp.zeros(1), "b": jnp.ones(1)}
     _, opt_state = first.update(grads, first.init(params), params)
-    opt_state = transfer.refreeze(opt_state, lambda p: False, params)
+    opt_state = transfer.refreeze(opt_state, everything, params)
     assert jax.tree.structure(opt_state) == jax.tree.structure(second.init(params))
     updates, _ = second.update(grads, opt_state, params)
     assert float(updates["b"][0]) == pytest.approx(-0.1 * 1.5)
     with pytest.raises(ValueError, match="must hold one transfer.freeze"):
-        transfer.refreeze(optim.sgd(0.1).init(params), lambda p: False, params)
+        transfer.refreeze(optim.sgd(0.1).init(params), everything, params)
 
 
 def test_scale_by_depth():
@@ -323,8 +470,3 @@ def test_scale_by_depth():
     }  # fmt: skip
     with pytest.raises(ValueError, match="the parameter head belongs to no group"):
         transfer.scale_by_depth(("stem", "stage")).init(params)
-    for bad, message in (({"groups": ()}, "at least one group"), ({"groups": ("a",), "factor": 0}, "must be positive")):
-        with pytest.raises(ValueError, match=message):
-            transfer.scale_by_depth(**bad)
-    with pytest.raises(ValueError, match="at least one group"):
-        transfer.gradual_unfreezing(())

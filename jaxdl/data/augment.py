@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxdl.arguments import check_integer, require
+from jaxdl.arguments import check_integer, require, shown
 
 Augment: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 """(keys [batch], images [batch, height, width, channels]) -> images of the same shape and dtype."""
@@ -21,7 +22,11 @@ class RandomCrop:
     with 4 pixels on CIFAR-10 (He et al. 2016, arXiv 1512.03385, sec. 4.2).
 
     Attributes:
-      padding: pixels on each side.
+      padding: pixels on each side, fewer than the images have.
+
+    Raises:
+      ValueError: `padding` is no integer of at least 0; or, when called, a side of the images is not above it, or keys
+        and images are not those of one batch.
     """
 
     padding: int = 4
@@ -31,7 +36,13 @@ class RandomCrop:
 
     def __call__(self, keys: jax.Array, images: jax.Array) -> jax.Array:
         """Maps images [batch, height, width, channels] to the same shape."""
+        _check_call("RandomCrop", keys, images)
         p = self.padding
+        require(
+            p < min(images.shape[1:3]),
+            f"RandomCrop: padding must be below the sides of the images, got padding={p} for {images.shape[1]} x "
+            f"{images.shape[2]} pixels; 4 is usual for 32 x 32",
+        )
         padded = jnp.pad(images, ((0, 0), (p, p), (p, p), (0, 0)))
         corners = jax.vmap(lambda key: jax.random.randint(key, (2,), 0, 2 * p + 1))(keys)
         height, width = images.shape[1:3]
@@ -43,10 +54,15 @@ class RandomCrop:
 
 @dataclasses.dataclass(frozen=True)
 class RandomFlip:
-    """Mirrors each image, left to right, with probability 1/2."""
+    """Mirrors each image, left to right, with probability 1/2.
+
+    Raises:
+      ValueError: when called, keys and images are not those of one batch.
+    """
 
     def __call__(self, keys: jax.Array, images: jax.Array) -> jax.Array:
         """Maps images [batch, height, width, channels] to the same shape."""
+        _check_call("RandomFlip", keys, images)
         flip = jax.vmap(jax.random.bernoulli)(keys)
         return jnp.where(flip[:, None, None, None], images[:, :, ::-1], images)
 
@@ -57,6 +73,9 @@ class Compose:
 
     Attributes:
       changes: what to apply, in order.
+
+    Raises:
+      ValueError: `changes` is not a tuple of functions; or, when called, keys and images are not those of one batch.
     """
 
     changes: tuple[Augment, ...]
@@ -64,14 +83,45 @@ class Compose:
     def __post_init__(self):
         require(
             isinstance(self.changes, tuple) and all(map(callable, self.changes)),
-            f"Compose: changes must be a tuple of functions (keys, images) -> images, got {self.changes!r}",
+            "Compose: changes must be a tuple of functions (keys, images) -> images, got "
+            f"changes={shown(self.changes)}; pass (RandomCrop(4), RandomFlip()) for example",
         )
+        for change in self.changes:
+            require(
+                not isinstance(change, type),
+                f"Compose: {getattr(change, '__name__', change)} is a class; pass one of its objects, "
+                f"{getattr(change, '__name__', change)}()",
+            )
 
     def __call__(self, keys: jax.Array, images: jax.Array) -> jax.Array:
         """Maps images [batch, height, width, channels] to the same shape."""
+        _check_call("Compose", keys, images)
         for number, change in enumerate(self.changes):
             images = change(jax.vmap(lambda key, number=number: jax.random.fold_in(key, number))(keys), images)
         return images
+
+
+def _check_call(function: str, keys: Any, images: Any) -> None:
+    """Raises `ValueError` unless there are images [batch, height, width, channels] and a key for each."""
+    arrays = jax.Array | np.ndarray
+    require(
+        isinstance(images, arrays) and images.ndim == 4,
+        f"{function}: images must be an array [batch, height, width, channels], got {_described(images)}; "
+        "the arguments are (keys, images), and one image is images[None]",
+    )
+    # Raw keys, which jax.random.PRNGKey makes, have an axis of their own.
+    raw = isinstance(keys, arrays) and not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    require(
+        isinstance(keys, arrays)
+        and keys.shape[: keys.ndim - raw] == images.shape[:1]
+        and (not raw or keys.dtype == jnp.uint32),
+        f"{function}: keys must be one for each of the {len(images)} images, got {_described(keys)}; "
+        f"pass jax.random.split(key, {len(images)})",
+    )
+
+
+def _described(value: Any) -> str:
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, jax.Array | np.ndarray) else shown(value)
 
 
 CROP_AND_FLIP = Compose((RandomCrop(4), RandomFlip()))

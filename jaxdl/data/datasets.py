@@ -1,12 +1,13 @@
 """`load`: a data set's train and test splits by name."""
 
+import difflib
 import os
 import warnings
 from pathlib import Path
 
 import numpy as np
 
-from jaxdl.arguments import require
+from jaxdl.arguments import check_flag, require, shown
 from jaxdl.data import array_cache, bundled, tfds_reader
 from jaxdl.data.dataset import Dataset, Standardize, channel_statistics
 
@@ -40,7 +41,7 @@ def load(
       The train and the test split.
 
     Raises:
-      ValueError: an unknown name.
+      ValueError: an unknown name, a `data_dir` that is a file, or `download` is no bool.
       DatasetNotFoundError: the data set is not there and could not be fetched; says where it was looked for and how
         to prepare it.
 
@@ -49,7 +50,13 @@ def load(
       >>> train_set, test_set.class_names[9]
       (<fashion_mini train: 10,000 images 28x28x1, 10 classes>, 'Ankle boot')
     """
-    require(name in DATASETS, f"load: unknown data set {name!r}; the known ones are {', '.join(DATASETS)}")
+    _check_name(name)
+    check_flag("load", "download", download)
+    for argument, folder in (("data_dir", data_dir), ("cache_dir", cache_dir)):
+        require(
+            folder is None or isinstance(folder, str | os.PathLike),
+            f"load: {argument} must be a folder's path, got {argument}={shown(folder)}",
+        )
     if name == "fashion_mini":
         arrays = bundled.fashion_mini()
         return _splits(name, arrays, bundled.FASHION_MNIST_CLASSES, channel_statistics(arrays["train_images"]))
@@ -76,6 +83,14 @@ def load(
                 stacklevel=2,
             )
     return _splits(name, arrays, tuple(facts["class_names"]), Standardize(tuple(facts["mean"]), tuple(facts["std"])))
+
+
+def _check_name(name: str) -> None:
+    known = f"the known ones are {', '.join(DATASETS)}"
+    require(isinstance(name, str), f"load: name must be the name of one data set, got name={shown(name)}; {known}")
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), DATASETS, 1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    require(name in DATASETS, f"load: unknown data set {name!r}; {meant}{known}")
 
 
 def _splits(

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.arguments import require
 from jaxdl.progress import progress_bar
 
 _HOSTS = {  # what each data set is downloaded from
@@ -49,9 +50,14 @@ def locate(name: str, data_dir: str | os.PathLike | None, *, download: bool) -> 
     """Finds a prepared data set, newest version first; downloads and prepares it if it is missing and that is allowed.
 
     Raises:
+      ValueError: the directory to look in is a file.
       DatasetNotFoundError: within seconds, with the directory looked in and the command that prepares it elsewhere.
     """
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().absolute()
+    require(
+        not root.is_file(),
+        f"load: data_dir must be a folder, got the file {root}; pass the folder that holds {name}/<version>/",
+    )
     source = _newest(name, root)
     if source is None:
         if not download:
@@ -109,8 +115,9 @@ def _newest(name: str, root: Path) -> Source | None:
 
 
 def _missing(name: str, root: Path, reason: str) -> DatasetNotFoundError:
+    absent = "" if root.is_dir() else ", a folder that does not exist"
     return DatasetNotFoundError(
-        f"load: {name!r} was not found in {root} (as {name}/<version>/ in array_record format), {reason}. "
+        f"load: {name!r} was not found in {root}{absent} (as {name}/<version>/ in array_record format), {reason}. "
         f"Prepare it where there is a network:\n"
         f'    pip install "jaxdl[prepare]" && python -m jaxdl.data.prepare {name} --data-dir DIR\n'
         f"then copy DIR here and pass data_dir=DIR or set TFDS_DATA_DIR=DIR."

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from helpers import NoisyNormNet, numbers, random_dataset, without_times
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdl import data, ensemble, models, optim, train
 from jaxdl.ensemble.predict import MEMBERS, members_mesh
@@ -133,6 +133,28 @@ def test_long_runs_do_not_hang(parallel, scan):
     model, tx, long_set = models.mlp(3, widths=(8,)), CHAINS["momentum, averages"], random_dataset(16 * 300)
     state, _ = fit(tx, model, steps=300, dataset=long_set, scan=scan, eval_set=None, **options(parallel, 8))
     assert int(state.step) == 300
+
+
+@pytest.mark.parametrize("parallel", ["pmap", "sharded"])
+def test_an_own_loop_of_many_steps_does_not_deadlock(parallel):
+    """As for `fit`: nothing in the loop waits but the step itself."""
+    model, tx = models.mlp(3, widths=(8,)), CHAINS["momentum, averages"]
+    state = train.init_state(model, tx, KEY, SET.image_shape)
+    step = train.make_step(model, tx, parallel=parallel, preprocess=SET.standardize)
+    spread = NamedSharding(Mesh(np.array(jax.devices()), ("devices",)), PartitionSpec("devices"))
+    batch = jax.device_put((SET.images[:16], SET.labels[:16]), spread)  # no copy holds it up
+    for _ in range(1000):
+        state, metrics = step(state, batch)
+    assert np.isfinite(float(metrics.loss))
+
+
+def test_an_evaluation_of_many_batches_does_not_deadlock():
+    model, wide_set = models.resnet_cifar(8, 3), random_dataset(8 * 200, shape=(8, 8, 3))
+    state = train.init_state(model, optim.sgd(0.1), KEY, wide_set.image_shape)
+    step = train.make_step(model, optim.sgd(0.1), parallel="sharded", preprocess=wide_set.standardize)
+    state = step.place(state)
+    expected = train.evaluate(jax.device_put(state, jax.devices()[0]), model, wide_set)
+    assert train.evaluate(state, model, wide_set, batch_size=1).loss == pytest.approx(expected.loss, rel=1e-5)
 
 
 @pytest.mark.parametrize("parallel", ["pmap", "sharded"])
