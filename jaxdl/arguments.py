@@ -69,6 +69,15 @@ def check_function(function: str, name: str, value: Any, example: str) -> None:
         raise ValueError(_message(function, name, "a function", value, f"pass {example} for example"))
 
 
+def check_devices(function: str, devices: Any) -> tuple[Any, ...]:
+    """Returns `devices` as a tuple; raises unless they are at least one, of JAX, and different."""
+    chosen = tuple(devices) if isinstance(devices, Sequence | np.ndarray) else ()
+    if not (0 < len(chosen) == len(set(chosen)) and all(isinstance(device, jax.Device) for device in chosen)):
+        expected = "a list of different JAX devices"
+        raise ValueError(_message(function, "devices", expected, devices, "pass jax.devices()[:2]"))
+    return chosen
+
+
 def shown(value: Any) -> str:
     """A value as an error message shows it: an array by its dtype and shape, what is long cut off."""
     if isinstance(value, jax.Array | np.ndarray) and value.size > 8:

@@ -77,6 +77,15 @@ def test_fit_and_a_step_refuse_it_too(fashion):
         )
 
 
+def test_a_look_ahead_before_the_rate_is_refused():
+    ahead = optim.scale_by_nesterov_lookahead(0.9)
+    for wrong in (optax.chain(ahead, rate(0.1)), optax.chain(rate(0.1), ahead, optim.decoupled_weight_decay(0.1))):
+        with pytest.raises(ValueError, match="scale_by_nesterov_lookahead stands in the chain before"):
+            train.init_state(MODEL, wrong, jax.random.key(0), SHAPE)
+    right = optax.chain(optim.add_l2(1e-4), rate(optim.warmup_cosine(0.1, 5, 100)), ahead)
+    train.init_state(MODEL, right, jax.random.key(0), SHAPE)
+
+
 @pytest.mark.parametrize(
     "tx",
     [

@@ -11,6 +11,7 @@ from helpers import numbers, random_dataset
 
 from jaxdl import data, models, optim, train
 from jaxdl.models import layers
+from jaxdl.train import loop
 
 KEY = jax.random.key(0)
 SET = random_dataset(64, shape=(8, 8, 3))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxdl.arguments import check_choice, check_function, check_integer, require, shown
+from jaxdl.arguments import check_choice, check_devices, check_function, check_integer, require, shown
 from jaxdl.data import Dataset
 from jaxdl.data.checks import check_dataset, check_model_fits, input_struct
 from jaxdl.identity import remembered
@@ -312,11 +312,7 @@ def member_variables(function: str, model: nn.Module, members: Params, needed: d
 
 def members_mesh(function: str, members: int, devices: Sequence[Device] | None) -> Mesh:
     """As many devices as divide the members, in one axis; `None` is for all of this process."""
-    chosen = tuple(jax.local_devices() if devices is None else devices)
-    require(
-        0 < len(chosen) == len(set(chosen)) and all(isinstance(device, jax.Device) for device in chosen),
-        f"{function}: devices must be a list of different JAX devices, got {devices!r}; pass jax.devices()[:2]",
-    )
+    chosen = check_devices(function, jax.local_devices() if devices is None else devices)
     count = max(count for count in range(1, len(chosen) + 1) if members % count == 0)
     return Mesh(np.array(chosen[:count]), (MEMBERS,), axis_types=(AxisType.Auto,))
 

@@ -11,5 +11,6 @@ def with_extra_args(tx: Any) -> optax.GradientTransformationExtraArgs:
     Like `optax.with_extra_args_support`, and through `optax.MultiSteps` too, where that would lose them.
     """
     if isinstance(tx, optax.MultiSteps):
-        tx = optax.GradientTransformationExtraArgs(tx.init, tx.update)
+        update: Any = tx.update
+        return optax.GradientTransformationExtraArgs(tx.init, update)
     return optax.with_extra_args_support(tx)

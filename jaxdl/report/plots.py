@@ -3,8 +3,11 @@
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from jaxdl.arguments import require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,14 @@ def plot_landscapes(path: Path, title: str, landscapes: Sequence[Landscape]) -> 
     """Draws landscapes in two columns to a PNG: contours, each path from its black dot on, minima as stars."""
     from matplotlib.figure import Figure
 
+    require(len(landscapes) > 0, "plot_landscapes: there is no landscape to draw")
+    for landscape in landscapes:
+        require(
+            len(landscape.paths) > 0,
+            f"plot_landscapes: the landscape {landscape.title!r} has no paths; its legend and its start come from them",
+        )
+        for name, points in landscape.paths.items():
+            _check_points("plot_landscapes", name, points)
     rows = -(-len(landscapes) // 2)
     figure = Figure(figsize=(11, 4.2 * rows), layout="constrained", dpi=130)
     figure.suptitle(title, fontsize=11)
@@ -80,6 +91,9 @@ def plot_paths(path: Path, title: str, paths: Mapping[str, np.ndarray]) -> None:
     """Draws paths [points, 2] in one plane to a PNG, from a ring to a dot; axes have no unit."""
     from matplotlib.figure import Figure
 
+    require(len(paths) > 0, "plot_paths: there are no paths to draw")
+    for name, points in paths.items():
+        _check_points("plot_paths", name, points)
     figure = Figure(figsize=(6, 5), layout="constrained", dpi=130)
     axes = figure.subplots()
     for name, points in paths.items():
@@ -96,6 +110,16 @@ def plot_curves(path: Path, title: str, panels: Sequence[Panel]) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+    require(len(panels) > 0, "plot_curves: there is no panel to draw")
+    for panel in panels:
+        require(len(panel.curves) > 0, f"plot_curves: the panel {panel.title!r} has no curves")
+        for name, (x, y) in panel.curves.items():
+            fits = np.ndim(x) == 1 and np.ndim(y) == 2 and np.shape(y)[1] == len(x) and np.size(y) > 0
+            require(
+                fits,
+                f"plot_curves: the curve {name!r} must be x [n] and y [runs, n], got shapes {list(np.shape(x))} and "
+                f"{list(np.shape(y))}; of one run pass y[None]",
+            )
     figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained", dpi=150)
     figure.suptitle(title, fontsize=11)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
@@ -125,3 +149,10 @@ def plot_curves(path: Path, title: str, panels: Sequence[Panel]) -> None:
         handles, labels = shared[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
     figure.savefig(path)
+
+
+def _check_points(function: str, name: str, points: Any) -> None:
+    require(
+        np.ndim(points) == 2 and np.shape(points)[1] == 2 and len(points) > 0,
+        f"{function}: the path {name!r} must be points [n, 2], got shape {list(np.shape(points))}",
+    )

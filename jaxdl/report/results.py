@@ -16,6 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdl.arguments import require
+
 
 def environment() -> dict[str, Any]:
     """Where and with what a result is made: date, command, commit, versions, machine."""
@@ -37,6 +39,11 @@ def environment() -> dict[str, Any]:
 
 def new_run_directory(out: Path, experiment: str) -> Path:
     """Makes `out/experiment/<date and time>/`, with a number behind it if that exists already."""
+    require(
+        isinstance(experiment, str) and bool(experiment) and "/" not in experiment,
+        f"new_run_directory: experiment must be a name that a folder can have, got {experiment!r}",
+    )
+    out = Path(out)
     stamp = datetime.datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
     for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
         folder = out / experiment / (stamp + suffix)
@@ -52,9 +59,17 @@ def write_json(path: Path, content: Any) -> None:
     """Writes JSON atomically. Dataclasses, NamedTuples, arrays and paths are turned into what JSON has.
 
     Floats keep six digits; NaN and infinities, which JSON lacks, become null.
+
+    Raises:
+      ValueError: something in it has no form in JSON.
     """
+    path = Path(path)
+    try:
+        text = json.dumps(_plain(content), indent=1) + "\n"
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"write_json: what {path} is to hold has no form in JSON: {error}") from error
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(_plain(content), indent=1) + "\n")
+    draft.write_text(text)
     draft.replace(path)
 
 

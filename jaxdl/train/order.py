@@ -10,7 +10,7 @@ import optax
 from jaxdl import optim, transfer
 from jaxdl.arguments import require
 from jaxdl.identity import remembered
-from jaxdl.optim import EmaState, PlateauState, SnapshotState, SwaState
+from jaxdl.optim import EmaState, LookaheadState, PlateauState, SnapshotState, SwaState
 from jaxdl.optim.averaging import every_iterate_due
 from jaxdl.optim.extra_args import with_extra_args
 from jaxdl.transfer.finetune import FreezeState
@@ -21,10 +21,10 @@ _TRIES = 8  # updates until a link that waits (`optax.MultiSteps`) has to have a
 
 
 def check_order(function: str, tx: optax.GradientTransformation, params: Params, batch_stats: Params) -> None:
-    """Raises `ValueError` if a chain's average or snapshots see other parameters than the chain leads to.
+    """Raises `ValueError` if an average, snapshots or a look-ahead see other parameters than the chain leads to.
 
     That is so if a link after them changes the updates, the learning rate for example. The chain is run for an update,
-    on parameters of the same names with one element each, and what was averaged is compared with what was reached.
+    on parameters of the same names with one element each, and what they keep is compared with what was reached.
     Chains whose update cannot be called so are let pass.
 
     Args:
@@ -34,7 +34,7 @@ def check_order(function: str, tx: optax.GradientTransformation, params: Params,
       batch_stats: the model's batch statistics.
     """
     opt_state = jax.eval_shape(tx.init, params)
-    if not find_states(opt_state, (SwaState, EmaState, SnapshotState)):
+    if not find_states(opt_state, (SwaState, EmaState, SnapshotState, LookaheadState)):
         return
     # One of each kind will do (and compiles faster), unless parameters are treated by their names.
     by_name = find_states(opt_state, (FreezeState, optax.MaskedNode))
@@ -46,9 +46,9 @@ def check_order(function: str, tx: optax.GradientTransformation, params: Params,
             break
     require(
         wrong is None,
-        f"{function}: {wrong} stands in the chain before a link that changes the updates, so it would keep parameters "
-        "that are never reached. Put it last, after the learning rate, weight decay and transfer.freeze: "
-        f"optax.chain(..., optax.scale_by_learning_rate(rate), optim.{wrong}(...))",
+        f"{function}: {wrong} stands in the chain before a link that changes the updates, so it sees parameters that "
+        "are never reached. Put it after the learning rate, weight decay and transfer.freeze: "
+        f"optax.chain(..., optax.scale_by_learning_rate(rate), optim.{wrong}(...)), averages and snapshots last",
     )
 
 
@@ -97,24 +97,34 @@ def _out_of_order(tx, params_outline, stats_outline) -> tuple[bool, str | None]:
         @jax.jit
         def update(grads, state, params):
             updates, state = with_extra_args(tx).update(grads, state, params, **told)
-            return optax.apply_updates(params, transfer.without_frozen(frozen, updates)), state
+            updates = transfer.without_frozen(frozen, updates)
+            return updates, state, optax.apply_updates(params, updates)
 
-        found: list = []
+        found, updates = [], grads
         with every_iterate_due():
             for _ in range(_TRIES):
-                params, state = update(grads, state, params)
+                updates, state, params = update(grads, state, params)
                 found = _kept(state)
                 if found:
                     break
     except Exception:  # what is wrong with it shows where it is used
         return False, None
-    reached = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
-    for name, kept in found:
-        for path, leaf in jax.tree_util.tree_leaves_with_path(kept):
-            wanted = reached[path_name(path)].astype(leaf.dtype)  # snapshots may be kept in bfloat16
-            if not np.allclose(np.asarray(leaf, np.float64), np.asarray(wanted, np.float64), rtol=1e-5):
-                return True, name
+    ahead = [("scale_by_nesterov_lookahead", s.velocity, updates) for s in find_states(state, LookaheadState)]
+    for name, kept, wanted in [*ahead, *((name, kept, params) for name, kept in found)]:
+        if not _same(kept, wanted):
+            return True, name
     return True, None
+
+
+def _same(kept: Params, wanted: Params) -> bool:
+    """Whether numbers are equal, but for rounding, at all places that `kept` has (some may be masked)."""
+    by_path = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(wanted)}
+
+    def near(path, leaf):
+        number = by_path[path_name(path)].astype(leaf.dtype)  # snapshots may be kept in bfloat16
+        return np.allclose(np.asarray(leaf, np.float64), np.asarray(number, np.float64), rtol=1e-5)
+
+    return all(near(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(kept))
 
 
 def _as_after_a_plateau(state: Any) -> Any:

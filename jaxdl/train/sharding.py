@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxdl.arguments import require
+from jaxdl.arguments import check_choice, check_devices, check_flag, require
 from jaxdl.typing import Device
 
 AXIS = "devices"
@@ -161,17 +161,9 @@ class Layout:
 
 def make_layout(function: str, devices: Sequence[Device] | None, parallel: str, shard_state: bool = False) -> Layout:
     """Checks what a user asked for, and picks what was left open."""
-    require(
-        parallel in _PARALLEL,
-        f"{function}: parallel must be one of {', '.join(map(repr, _PARALLEL))}, got parallel={parallel!r}",
-    )
-    chosen = tuple(jax.devices() if devices is None else devices)
-    require(
-        len(chosen) > 0
-        and all(isinstance(device, jax.Device) for device in chosen)
-        and len(set(chosen)) == len(chosen),
-        f"{function}: devices must be a list of different JAX devices, got {devices!r}; pass jax.devices()[:2]",
-    )
+    check_choice(function, "parallel", parallel, _PARALLEL)
+    check_flag(function, "shard_state", shard_state)
+    chosen = check_devices(function, jax.devices() if devices is None else devices)
     if parallel == "auto":
         parallel = "sharded" if len(chosen) > 1 or shard_state else "single"
     elif parallel == "single":

@@ -2,13 +2,14 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from jaxdl import optim
 from jaxdl.arguments import check_integer, require, shown
@@ -161,10 +162,10 @@ def check_state(function: str, state: Any, name: str = "state") -> None:
         pair = isinstance(state, tuple) and len(state) == 2 and isinstance(state[0], TrainState)
         remedy = "a step and fit return two things: write state, _ = ..." if pair else "train.init_state makes one"
         raise ValueError(f"{function}: {name} must be a train.TrainState, got {shown(state)}; {remedy}")
-    # Every leaf was donated with the first one.
-    is_deleted: Callable[[], bool] = getattr(state.step, "is_deleted", lambda: False)
+    # All leaves are donated together. (One that is traced, or NumPy's, cannot be gone.)
+    gone = isinstance(state.step, jax.Array) and not isinstance(state.step, Tracer) and state.step.is_deleted()
     require(
-        not is_deleted(),
+        not gone,
         f"{function}: the arrays of this {name} are gone: it was donated to a step, which reuses their memory. Go "
         "on with the state that the step returned, state, metrics = step(state, batch), or keep a copy before: "
         "jax.tree.map(jnp.copy, state)",

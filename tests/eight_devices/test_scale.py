@@ -136,16 +136,19 @@ def test_long_runs_do_not_hang(parallel, scan):
 
 
 @pytest.mark.parametrize("parallel", ["pmap", "sharded"])
-def test_an_own_loop_of_many_steps_does_not_deadlock(parallel):
-    """As for `fit`: nothing in the loop waits but the step itself."""
+def test_an_own_loop_waits_for_the_devices_now_and_then(parallel, monkeypatch):
+    """As for `fit`: nothing else in such a loop need wait. (A deadlock there was not seen, unlike in `fit`.)"""
+    waits, real = [], jax.block_until_ready
+    monkeypatch.setattr(jax, "block_until_ready", lambda tree: waits.append(None) or real(tree))
     model, tx = models.mlp(3, widths=(8,)), CHAINS["momentum, averages"]
     state = train.init_state(model, tx, KEY, SET.image_shape)
     step = train.make_step(model, tx, parallel=parallel, preprocess=SET.standardize)
     spread = NamedSharding(Mesh(np.array(jax.devices()), ("devices",)), PartitionSpec("devices"))
     batch = jax.device_put((SET.images[:16], SET.labels[:16]), spread)  # no copy holds it up
-    for _ in range(1000):
+    for _ in range(100):
         state, metrics = step(state, batch)
     assert np.isfinite(float(metrics.loss))
+    assert len(waits) == 6
 
 
 def test_an_evaluation_of_many_batches_does_not_deadlock():

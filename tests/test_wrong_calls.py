@@ -1,0 +1,789 @@
+"""A wrong call gets an error that says what is wrong, the value received and the remedy. One table, over all rooms.
+
+Each row is a call, the words that its message must hold, separated by " || ", and the type of the exception where it
+is not ValueError. A call is evaluated with the names that `names` makes: a ResNet-8, its state, images, chains.
+"""
+
+# ruff: noqa: E501  (a call is easier to read in one line)
+
+import re
+import types
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxdl import data, ensemble, models, optim, report, train, transfer
+from jaxdl.models import layers
+
+CALLS = [
+    # optim
+    ('optim.sgd(0.1, nesterov="no")', "sgd: nesterov must be True or False"),
+    ("optim.sgd(0.1, nesterov=True)", "needs momentum > 0 || got momentum=None"),
+    ('optim.rmsprop(0.1, centered="no")', "centered must be True or False"),
+    ("optim.rmsprop(0.1, eps_in_sqrt=1)", "eps_in_sqrt must be True or False"),
+    ("optim.adam(0.1, bias_correction=1)", "bias_correction must be True or False"),
+    ('optim.ema(0.9, debias="no")', "debias must be True or False"),
+    (
+        'optim.sgd("0.1")',
+        "learning_rate must be a finite number >= 0 || learning_rate='0.1' || pass a rate >= 0 or a schedule",
+    ),
+    ("optim.sgd(None)", "learning_rate=None"),
+    ("optim.adam(-0.1)", "learning_rate=-0.1"),
+    ('optim.adam(float("nan"))', "learning_rate=nan"),
+    ("optim.momentum(jnp.array([0.1, 0.2]))", "learning_rate must be one number || train.population"),
+    ("optim.momentum(optim.sgd(0.1))", "this is a whole gradient transformation || optax.chain"),
+    ("optim.momentum(optim.cosine_decay)", "learning_rate must be a schedule || call it first"),
+    ("optim.momentum(0.1, weight_decay=True)", "weight_decay || got weight_decay=True"),
+    ('optim.adamw(0.1, mask="kernel")', "mask must be a tree of bools || got mask='kernel' || optim.no_bias_no_norm"),
+    (
+        "optax.inject_hyperparams(optim.adamw)(0.1, mask=optim.no_bias_no_norm).init(P)",
+        'mask must be a tree of bools || static_args=("mask",)',
+    ),
+    ('optim.mask_by_path("kernel")', "wanted must be a function || lambda path"),
+    (
+        'optim.add_l2(0.1, optim.mask_by_path(lambda p: "fc" in p)).init(P)',
+        "wanted is True for no parameter || conv/kernel",
+    ),
+    ("optim.scale_by_momentum(0.9, accumulator_dtype=int)", "accumulator_dtype must be a floating-point one"),
+    ("optim.cosine_decay(0.1, 100, minimum=0.2)", "minimum must be at most peak=0.1 || got minimum=0.2"),
+    ("optim.cosine_cycles(0.1, 100, minimum=0.2)", "minimum must be at most peak=0.1"),
+    ("optim.warmup_cosine(0.1, 5, 100, end=0.2)", "end must be at most peak=0.1"),
+    ("optim.warmup_cosine(0.1, 5, 100, start=0.2)", "start must be at most peak=0.1"),
+    ("optim.cosine_decay(optim.step_decay(0.1, 3), 100)", "peak is a number || optim.warmup and optim.join"),
+    ("optim.cosine_decay(0.1, 0.5)", "steps must be an integer >= 1 || optim.epochs_to_steps"),
+    ("optim.warmup(0.1, 10)", "schedule must be a schedule || got schedule=0.1 || lambda step: 0.1"),
+    ("optim.warmup(optim.cosine_decay, 10)", "schedule must be a schedule || call it first"),
+    ("optim.join([0.1, 0.2], [3])", "each of schedules must be a schedule"),
+    ("optim.join([lambda s: 0.1] * 2, 3)", "boundaries must be a list"),
+    (
+        "optim.step_decay(0.1, 1000.0)",
+        "boundaries must be an integer >= 1 || got boundaries=1000.0 || optim.epochs_to_steps",
+    ),
+    ("optim.step_decay(0.1, (0.5, 0.75))", "boundaries must be an integer >= 1 || got boundaries=0.5"),
+    ("optim.ema(1.0)", "decay || [0, 1) || got decay=1.0"),
+    ("optim.ema(999)", "got decay=999 || 0.999 remembers"),
+    ("optim.swa(-1)", "start must be an integer >= 0 || got start=-1"),
+    ("optim.swa(0.75)", "start must be an integer >= 0 || got start=0.75 || int(0.75 * steps)"),
+    ('optim.swa(0, name="")', "name must be a string that is not empty"),
+    ("optim.snapshots(0, 3)", "period must be an integer >= 1"),
+    ("optim.snapshots(3, 0)", "keep must be an integer >= 1"),
+    ("optim.snapshots(3, 3, dtype=int)", "dtype must be a floating-point one || jnp.float32"),
+    ("optim.swa_params(P, S)", "the order is swa_params(opt_state, params)"),
+    ("optim.ema_params(P, S)", "the order is ema_params(opt_state, params)"),
+    ("optim.swa_params(TINY, P)", "got a whole TrainState || pass state.opt_state"),
+    ("optim.snapshot_params(TINY)", "got a whole TrainState || pass state.opt_state"),
+    ("optim.swa_params(TX, P)", "got a gradient transformation || tx.init(params) or state.opt_state"),
+    ('optim.swa_params(S, {"conv": jnp.ones(2)})', "not the parameters that go with this optimizer state"),
+    ("optim.swa_params(MEMBERS, P)", "members side by side || jax.tree.map(lambda x: x[i], state)"),
+    ("optim.snapshot_params(MEMBERS)", "members side by side || jax.tree.map(lambda x: x[i], state)"),
+    ("optim.snapshot_params(S)", "none has been taken yet"),
+    ("jax.jit(optim.snapshot_params)(S)", "not known within jit or vmap"),
+    ("optim.snapshot_params(MASKED)", "of a part of the parameters || params=state.params"),
+    ("optim.loss_scale(TX)", "got a gradient transformation"),
+    ("optim.lookahead_params(AHEAD.init(P), P)", "the order is lookahead_params(params, opt_state)"),
+    ("optim.lookahead_params(P, AHEAD)", "got a gradient transformation"),
+    (
+        "optim.lookahead_params(P, optax.chain(optim.scale_by_nesterov_lookahead(0.9), optax.scale_by_learning_rate(0.1)).init(P))",
+        "stands before the learning rate || put it after",
+    ),
+    ("optim.dynamic_loss_scale(optim.sgd)", "inner must be a gradient transformation || optim.momentum(0.1)"),
+    ('optim.observe(S, float("nan"))', "value must be finite || got value=nan"),
+    ("optim.observe(S, jnp.ones(2))", "value must be one number || jax.vmap(optim.observe)"),
+    ("optim.observe(0.1, S)", "value must be one number"),
+    ("optim.reduce_on_plateau(1.0)", "factor"),
+    ("optim.reduce_on_plateau(0.0)", "factor must be in (0, 1)"),
+    ('optim.reduce_on_plateau(mode="lower")', "mode must be one of 'min', 'max' || got mode='lower'"),
+    ('optim.reduce_on_plateau(threshold_mode="abs")', "threshold_mode must be one of"),
+    ("optim.reduce_on_plateau(patience=1.5)", "patience must be an integer >= 0"),
+    ("optim.reduce_on_plateau(every=0)", "every must be an integer >= 1 || pass None"),
+    (
+        "jax.jit(optax.inject_hyperparams(optim.snapshots)(1, 2).init)(P)",
+        "keep must be known when compiling || static_args=('keep',)",
+    ),
+    ("optim.sgd(0.1, momentum=1.0)", "momentum must be || [0, 1) || got momentum=1.0"),
+    ("optim.sgdw(0.1, weight_decay=-1)", "sgdw: weight_decay must be || got weight_decay=-1"),
+    ("optim.nesterov(0.1, decay=2)", "decay must be || got decay=2"),
+    ("optim.adagrad(0.1, initial_accumulator=-1)", "initial_accumulator must be || got initial_accumulator=-1"),
+    ("optim.adamw(0.1, b2=1.5)", "b2 must be || [0, 1)"),
+    ('optim.alexnet_sgd("fast")', "alexnet_sgd: learning_rate must be || 'fast'"),
+    ("optim.scale_by_adagrad(eps=-1e-8)", "eps must be || got eps="),
+    ("optim.scale_by_adam(b1=-0.1)", "b1 must be || got b1=-0.1"),
+    ("optim.scale_by_rmsprop(1.0)", "decay must be || got decay=1.0"),
+    ("optim.scale_by_momentum(0.9, nesterov=True, dampening=0.1)", "takes no dampening || got dampening=0.1"),
+    ("optim.scale_by_nesterov_lookahead(1)", "decay must be || [0, 1)"),
+    ("optim.add_l1(-1)", "weight must be || got weight=-1"),
+    ('optim.add_elastic_net(0.1, "x")', "l2 must be || got l2='x'"),
+    ('optim.decoupled_weight_decay(float("inf"))', "weight_decay must be || got weight_decay=inf"),
+    ("optim.add_l2(0.1).update(P, optax.EmptyState())", "update needs the parameters"),
+    ("optim.exponential_decay(0.1, -1)", "decay must be || got decay=-1"),
+    ("optim.inverse_time_decay(0.1, 1, steps_per_unit=0)", "steps_per_unit must be an integer >= 1"),
+    ("optim.one_cycle(0.1, 1)", "steps must be an integer >= 2"),
+    ("optim.swa_schedule(0.1, -0.1, 10)", "swa_rate must be || got swa_rate=-0.1"),
+    (
+        "optim.epochs_to_steps(3, examples=100, batch_size=128)",
+        "examples must be an integer >= 128 || pass a smaller batch_size",
+    ),
+    ("optim.newton(-1.0)", "damping must be || got damping=-1.0"),
+    ("optim.newton(0.1, max_parameters=3).init(P)", "8 parameters || max_parameters=3 || lbfgs"),
+    ("optim.newton(0.1).update(P, optax.EmptyState(), P)", "needs the parameters and value_fn || train.make_step"),
+    ("optim.lbfgs(memory=0)", "memory must be an integer >= 1"),
+    ("optim.snapshot_variables(TX)", "got a gradient transformation"),
+    (
+        "optim.snapshot_count(optim.sgd(0.1).init(P))",
+        "there is no snapshots in this optimizer state || optim.snapshots",
+    ),
+    ("optim.snapshot_bytes(P)", "snapshot_bytes: "),
+    ('optim.swa_params(S, P, name="long")', "no swa named 'long' || 'swa'"),
+    ("optim.swa(3).update(P, optim.swa(3).init(P))", "update needs the parameters || tx.update(grads, state, params)"),
+    # models
+    ('models.alexnet(response_norm="no")', "response_norm must be True or False || 'no'"),
+    ("models.alexnet(overlapping=0)", "overlapping must be True or False"),
+    ('models.alexnet(activation="tanh")', "activation must be || 'tanh' || flax.linen.relu"),
+    ("models.alexnet(activation=layers.PReLU())", "pass the class, activation=PReLU"),
+    ("models.alexnet(activation=float)", "activation must be"),
+    ("models.alexnet(widths=96)", "widths must be five numbers of channels"),
+    ("models.alexnet(groups=5)", "groups"),
+    ('models.alexnet(dtype="int8")', "floating-point dtype || int8"),
+    ("models.alexnet(left_out=1)", "number of a middle convolution, 2 to 5"),
+    ("models.alexnet_torchvision(dropout=1.0)", "alexnet_torchvision: dropout must be || [0, 1)"),
+    ("models.mlp(widths=32)", "a sequence of numbers of channels || widths=(32,)"),
+    ("models.convnet(widths=32)", "a sequence of numbers of channels || widths=(32,)"),
+    ("models.convnet(widths=())", "at least one"),
+    ('models.convnet("10")', "num_classes must be an integer >= 1"),
+    ("models.cuda_convnet(response_norm=1)", "response_norm must be True or False"),
+    ("models.conv_local(local_widths=32)", "local_widths must be two numbers"),
+    ('models.vgg("16")', "depth must be || 11, 13, 16, 19"),
+    ('models.vgg(norm="batch")', "norm must be layers.BatchNorm || 'batch'"),
+    ("models.vgg(norm=layers.BatchNorm())", "got an instance || norm=layers.BatchNorm"),
+    ("models.vgg(norm=nn.BatchNorm)", "flax.linen's || layers.BatchNorm"),
+    ('models.vgg(dropout_first="yes")', "dropout_first must be True or False"),
+    ("models.vgg_cifar(14)", "vgg_cifar: depth must be one of 11, 13, 16, 19"),
+    ('models.resnet("50")', "depth must be || 18, 34"),
+    ('models.resnet(shortcut="A")', "shortcut must be a function or None || 'A' || layers.shortcut_a"),
+    ('models.resnet_cifar("20")', "depth must be an integer >= 1"),
+    ('models.resnet_cifar(bottleneck="no")', "bottleneck must be True or False"),
+    ('models.resnet_cifar(preactivation="no")', "preactivation must be True or False"),
+    ('models.resnet_cifar(zero_gamma="no")', "zero_gamma must be True or False"),
+    ('models.resnet_cifar(scan="no")', "scan must be True or False"),
+    ('models.resnet_cifar(remat="no")', "remat must be True or False"),
+    ("models.resnet_cifar(widths=16)", "three numbers of channels"),
+    ("models.resnet_cifar(dtype=jnp.int32)", "floating-point dtype"),
+    ("models.plain_cifar(21)", "plain_cifar: depth must be 6 n + 2"),
+    ("models.plain_cifar(stochastic_depth=0.5)", "needs a shortcut || cut in two"),
+    ("models.plain_cifar(zero_gamma=True)", "nothing but zeros"),
+    ('models.wide_resnet(28, "10")', "widen must be an integer"),
+    (
+        "models.resnet_cifar(8).init(K, jnp.ones((1, 3, 32, 32)), train=False)",
+        "[batch, channels, height, width] || images.transpose(0, 2, 3, 1)",
+    ),
+    ("models.resnet_cifar(8).init(K, jnp.ones((32, 32, 3)), train=False)", "x[None]"),
+    ("models.resnet_cifar(8).init(K, jnp.ones((1, 32, 32, 3), jnp.uint8), train=False)", "floating point || uint8"),
+    ("models.mlp().init(K, jnp.ones((1, 8, 8, 1), int), train=False)", "floating point"),
+    ("models.vgg().init(K, jnp.ones((1, 16, 16, 3)), train=False)", "sides of at least 32 pixels"),
+    ("models.stack_blocks({})", "variables are empty"),
+    ('models.stack_blocks({"params": {"head": {}}})', "no stage1_block1"),
+    ('models.stack_blocks({"stage1_block1": {}})', 'one collection || stack_blocks({"params": params})'),
+    ("models.stack_blocks(3)", "must be a dict"),
+    ("models.unstack_blocks({})", "variables are empty"),
+    ('models.unstack_blocks({"params": {"head": {}}})', "no stage1_block1"),
+    ("models.summary(models.ResNet, (32, 32, 3))", "flax.linen module || call it"),
+    ("models.summary(models.resnet, (32, 32, 3))", "flax.linen module || call it"),
+    ("models.summary(models.mlp(), (1, 32, 32, 3))", "leave the batch out"),
+    ("models.summary(models.mlp(), (32, 32))", "image_shape must be (height, width, channels)"),
+    ("models.summary(models.mlp(), 32)", "image_shape must be (height, width, channels)"),
+    ('layers.Conv(4, (3, 3), padding="same")', 'padding="SAME"'),
+    ("layers.Conv(4, (3, 3), padding=(1, 2))", "padding=((1, 1), (2, 2))"),
+    ("layers.Conv(4, (3, 3), padding=-1)", "padding must be an integer >= 0"),
+    ("layers.Conv(4, (3, 3), strides=(1, 2, 3))", "one number or a pair"),
+    ("layers.Conv(4, (3, 3), dilation=0)", "dilation must be an integer >= 1"),
+    ('layers.Conv(4, (3, 3), use_bias="no")', "use_bias must be True or False"),
+    ("layers.Conv(4, (3, 3), canonical_gradients=1)", "canonical_gradients || True"),
+    ('layers.Conv(4, (3, 3), dtype="int8")', "floating-point dtype"),
+    ('layers.Conv(4, (3, 3), kernel_init="he")', "kernel_init || layers.he_normal"),
+    ("layers.Conv(4, (3, 3)).init(K, X.astype(int))", "floating point"),
+    ("layers.Conv(4, (3, 3)).init(K, X[0])", "x[None]"),
+    ('layers.Conv(4, (9, 9), padding="VALID").init(K, X)', "smaller than the window"),
+    ("layers.convolve(X, jnp.ones((3, 3, 4, 2)))", "kernel must be"),
+    ("layers.max_pool(X, window=0)", "window must be"),
+    ("layers.avg_pool(X, window=(2, 2))", "window must be an integer"),
+    ('layers.max_pool(X, ceil_mode="no")', "ceil_mode must be True or False"),
+    ("layers.max_pool(X.astype(int))", "floating point"),
+    ("layers.adaptive_avg_pool(X.astype(int), 2)", "floating point"),
+    ("layers.FractionalMaxPool(overlapping=1)", "overlapping must be True or False"),
+    ("layers.FractionalMaxPool(pseudo_random=None)", "pseudo_random must be True or False"),
+    ('layers.normal("x")', "std must be a finite number"),
+    ("layers.variance_scaling(None)", "scale must be"),
+    ('layers.variance_scaling(1, "fan")', "mode must be one of"),
+    ('layers.PReLU(initial_slope=float("nan"))', "initial_slope must be a finite number"),
+    ('layers.PReLU(shared="no")', "shared must be True or False"),
+    ("layers.Dropout(1.0)", "rate must be || [0, 1)"),
+    ("layers.SpatialDropout(-0.5)", "rate must be || got rate=-0.5"),
+    ("layers.DropConnect(4, rate=-0.1)", "rate must be"),
+    ('layers.DropConnect(4, activation="tanh")', "activation must be a function"),
+    ("layers.StochasticDepth().apply({}, X, 1.5, train=False)", "survival must be in (0, 1]"),
+    ("layers.StochasticDepth(per_example=2)", "per_example must be True or False"),
+    ('layers.linear_decay("0.5", 3)', "final must be"),
+    ("layers.linear_decay(0.5, 0)", "layers must be"),
+    ("layers.LocalConv(4, window=0)", "window must be"),
+    ('layers.LocalConv(4, window=3, padding="SAME")', "padding must be an integer"),
+    ("layers.LayerNorm(epsilon=-1)", "epsilon must be"),
+    ("layers.InstanceNorm(epsilon=-1)", "epsilon must be"),
+    ("layers.GroupNorm(groups=0)", "groups must be"),
+    ("layers.GroupNorm(4).init(K, X)", "groups=4 must divide the 3 channels"),
+    ('layers.BatchNorm(unbiased="yes")', "unbiased must be True or False"),
+    ("layers.BatchNorm(scale_init=1.0)", "scale_init || flax.linen.initializers.ones"),
+    ("layers.BatchNorm(dtype=jnp.int32)", "floating-point dtype"),
+    ("layers.BatchNorm().init(K, X.astype(int), train=False)", "floating point"),
+    ("layers.local_response_norm(X, divide_by_size=5)", "divide_by_size must be True or False"),
+    ("layers.local_response_norm(X.astype(int))", "floating point"),
+    ("layers.spatial_response_norm(X, k=0)", "k must be positive"),
+    ("layers.shortcut_a(X, 8, 0, None)", "stride must be"),
+    ("layers.shortcut_a(X, 2, 1, None)", "zeros cannot take 3 channels to 2 || shortcut_b"),
+    ("layers.he_normal(K, (3,))", "a kernel needs two axes or more"),
+    ("layers.lecun_normal(K, (3,))", "a kernel needs two axes or more"),
+    ("models.alexnet_one_tower(hidden=0)", "hidden must be an integer >= 1"),
+    ("models.resnet_cifar(20, SET)", "num_classes"),
+    ("models.plain_cifar(20, shortcut=layers.shortcut_a)", "shortcut", "TypeError"),
+    ("models.stack_blocks(STATE)", "stack_blocks: "),
+    # data
+    ("data.Standardize((125,), (60,))", "mean must be in [0, 1] || divide mean and std by 255"),
+    ("data.Standardize((0.5,), (0,))", "std must be above 0 || leave out a channel"),
+    ("data.Standardize((0.5,), (-1,))", "std must be a finite number >= 0 || got std=-1"),
+    ('data.Standardize((0.5,), (float("nan"),))', "std must be a finite number >= 0 || got std=nan"),
+    ("data.Standardize((0.5,) * 3, (0.5,))", "one number per channel each, got 3 and 1"),
+    ("data.Standardize(0.5, 0.5)", "tuple of one number per channel || pass (0.5,)"),
+    (
+        "data.Standardize((0.5,), (0.5,))(IMAGES / 255)",
+        "images must be uint8 || scaled twice || preprocess of your own",
+    ),
+    ("data.Standardize((0.5,), (0.5,))(IMAGES)", "images must have 1 channels in the last axis"),
+    ("data.RandomCrop(100)(KEYS, IMAGES)", "padding must be below the sides of the images || got padding=100"),
+    ("data.RandomCrop(2)(KEYS[0], IMAGES)", "keys must be one for each of the 4 images || jax.random.split(key, 4)"),
+    ("data.RandomFlip()(KEYS, IMAGES[0])", "images must be an array [batch, height, width, channels] || images[None]"),
+    ("data.Compose([data.RandomFlip()])", "changes must be a tuple of functions"),
+    ("data.Compose((data.RandomCrop(4), data.RandomFlip))", "RandomFlip is a class || RandomFlip()"),
+    ("data.epoch_order(KEYS[0], 0, examples=10, batch_size=11)", "batch_size must be at most examples=10"),
+    ("data.epoch_order(KEYS[0], 0, examples=10, batch_size=0)", "batch_size must be an integer >= 1"),
+    (
+        "data.epoch_order(jax.random.PRNGKey(0), 0, examples=10, batch_size=2)",
+        "key must be one typed PRNG key || jax.random.key(seed)",
+    ),
+    ("data.take_batch(IMAGES, LABELS, [0, 1])", "rows must be an array of integers"),
+    ("data.take_batch(IMAGES, LABELS, np.array([9]))", "rows must be in 0..3"),
+    ("data.take_batch(IMAGES, LABELS[:2], np.array([0]))", "must be of one length, got 4 and 2"),
+    ("dataset(images=IMAGES / 255)", "images must be uint8 || (255 * images).round().astype(np.uint8)"),
+    (
+        "dataset(images=IMAGES.transpose(0, 3, 1, 2))",
+        "looks like [n, channels, height, width] || images.transpose(0, 2, 3, 1)",
+    ),
+    ("dataset(images=IMAGES[..., 0])", "add an axis of one channel, images[..., None]"),
+    ("dataset(images=IMAGES.tolist())", "a NumPy array, got list || np.asarray(images)"),
+    ("dataset(images=IMAGES[:0], labels=LABELS[:0])", "with n >= 1 || holds no images"),
+    ("dataset(labels=LABELS[:2])", "labels must be int32 [4] || for 4 images"),
+    ("dataset(labels=np.eye(4, 2))", "one-hot || labels.argmax(1).astype(np.int32)"),
+    ("dataset(labels=LABELS.astype(np.int64))", "use labels.astype(np.int32)"),
+    ("dataset(labels=LABELS.astype(float))", "class numbers are needed"),
+    ("dataset(labels=LABELS - 1)", "labels must be in [0, 2) || got -1.."),
+    ("dataset(labels=LABELS + 7)", "labels must be in [0, 2) || counted from 0"),
+    ('dataset(class_names="ab")', "class_names must be a tuple || got class_names='ab'"),
+    ("dataset(class_names=())", "class_names must be a tuple of at least one name"),
+    ("dataset(standardize=255)", "standardize must be a function || data.Standardize(mean, std)"),
+    ("dataset(standardize=data.Standardize)", "got the class || data.Standardize(mean, std)"),
+    ("dataset()[5]", "pick examples with a slice, as in train_set[:8000]"),
+    ("dataset()[[1, 2]]", "pick examples with a slice"),
+    ('dataset()["train"]', "pick examples with a slice"),
+    ("dataset()[:0.5]", "a slice goes from integer to integer || int(0.8 * len(train_set))"),
+    ('data.load("CIFAR10")', "unknown data set 'CIFAR10' || did you mean 'cifar10'"),
+    ("data.load(data.DATASETS)", "name must be the name of one data set"),
+    ('data.load("mnist", download="no")', "download must be True or False"),
+    ('data.load("mnist", data_dir="/etc/hostname")', "data_dir must be a folder, got the file"),
+    ("data.RandomCrop(-1)", "padding must be an integer >= 0 || got padding=-1"),
+    ("SET.steps_per_epoch(0)", "batch_size must be an integer >= 1"),
+    ("SET.steps_per_epoch(10_000)", "batch_size=10000 is more than the 64 images || pass batch_size <= 64"),
+    ('data.Dataset("x", "test", IMAGES, [0, 1, 0, 1], ("a", "b"), SET.standardize)', "labels must be || list"),
+    (
+        'data.load("mnist", data_dir="/nowhere", download=False)',
+        "was not found in /nowhere || python -m jaxdl.data.prepare mnist",
+        "data.DatasetNotFoundError",
+    ),
+    # transfer
+    ('transfer.load_torch_weights(models.ResNet, "w.pth")', "model must be a flax.linen module || pass an instance"),
+    ('transfer.load_torch_weights(models.mlp(), "/tmp")', "/tmp is a folder || pass a file in it"),
+    ("transfer.load_torch_weights(models.mlp(), 5)", "path must be the name of a file"),
+    (
+        'transfer.load_torch_weights(models.mlp(), "w.pth", image_shape=224)',
+        "image_shape must be (height, width, channels)",
+    ),
+    ('transfer.freeze("head")', 'predicate must be a function || lambda path: path.startswith("head")'),
+    ('transfer.freeze(lambda p: "fc" in p).init(P)', "freezes no parameter || there are || conv/kernel"),
+    ("transfer.freeze(lambda p: True).init(P)", "freezes every parameter || there are || conv/kernel"),
+    ('transfer.gradual_unfreezing("stem")', "groups must be a tuple || got groups='stem'"),
+    ('transfer.scale_by_depth("head")', "groups must be a tuple || got groups='head'"),
+    ('transfer.scale_by_depth(("conv", "fc", "head")).init(P)', "no parameter belongs to 'fc' || there are"),
+    ('transfer.scale_by_depth(("head",)).init(P)', "conv/kernel belongs to no group"),
+    ('transfer.scale_by_depth(("conv",), 0)', "factor must be positive || got factor=0"),
+    ('transfer.scale_by_depth(("conv",), float("nan"))', "factor must be a finite number || got factor=nan"),
+    ("transfer.refreeze(S, lambda path: True, P)", "must hold one"),
+    ('transfer.load_torch_weights(models.mlp(), "nothing.pth")', "there is no file nothing.pth", "FileNotFoundError"),
+    # train
+    (
+        "train.init_state(models.ResNet, SGD, K, SHAPE)",
+        "init_state: model must be a flax.linen module || pass an instance",
+    ),
+    ('train.init_state("resnet", SGD, K, SHAPE)', "model must be a flax.linen module || 'resnet'"),
+    ("train.init_state(nn.Dense(3), SGD, K, SHAPE)", "Dense.__call__ must take the keyword train"),
+    ("train.init_state(NET, optim.sgd, K, SHAPE)", "tx must be an optax gradient transformation || optim.sgd(0.1)"),
+    ("train.init_state(NET, 0.1, K, SHAPE)", "tx must be an optax gradient transformation, got 0.1"),
+    ("train.init_state(NET, SGD, 0, SHAPE)", "key must be one typed PRNG key, got 0 || jax.random.key(seed)"),
+    ("train.init_state(NET, SGD, jax.random.PRNGKey(0), SHAPE)", "key must be one typed PRNG key"),
+    ("train.init_state(NET, SGD, KEYS, SHAPE)", "key must be one typed PRNG key"),
+    ("train.init_state(NET, SGD, K, SET)", "image_shape must be (height, width, channels) || train_set.image_shape"),
+    ("train.init_state(NET, SGD, K, (28, 28))", "image_shape must be (height, width, channels), got (28, 28)"),
+    ("train.init_state(NET, SGD, K, (3, 32, 32))", "looks like (channels, height, width) || (32, 32, 3)"),
+    ("train.init_state(NET, SGD, K, (28, 28, 0))", "image_shape must be an integer >= 1"),
+    ('train.init_state(NET, SGD, K, SHAPE, new=("head",))', "new=('head',) goes with variables"),
+    (
+        'train.init_state(NET, SGD, K, SHAPE, variables=STATE.variables, new="head")',
+        "new must be a tuple of names || new=('head',)",
+    ),
+    (
+        'train.init_state(NET, SGD, K, SHAPE, variables=STATE.variables, new=("top",))',
+        "new='top' names no module || head",
+    ),
+    ("train.init_state(NET, SGD, K, SHAPE, variables=STATE)", "variables must be || state.variables"),
+    ("train.init_state(NET, SGD, K, SHAPE, variables=STATE.params)", "variables must be || state.variables"),
+    (
+        "train.init_state(models.resnet_cifar(14), SGD, K, SHAPE, variables=STATE.variables)",
+        "the variables do not fit the model || missing || stage1_block2",
+    ),
+    ("train.init_state(NET, SGD, K, SHAPE, variables=nan_in(STATE.variables))", "NaN || head/bias"),
+    (
+        "train.init_state(NET, optax.chain(optim.ema(0.9), SGD), K, SHAPE)",
+        "ema stands in the chain before a link that changes the updates || scale_by_learning_rate",
+    ),
+    ("train.init_state(NET, optax.chain(optim.swa(5), optim.adam(0.1)), K, SHAPE)", "swa stands in the chain before"),
+    (
+        "train.init_state(NET, optax.chain(optim.scale_by_momentum(0.9), optim.snapshots(3, 2), optax.scale_by_learning_rate(0.1)), K, SHAPE)",
+        "snapshots stands in the chain before",
+    ),
+    (
+        "train.init_state(NET, optax.chain(optim.scale_by_nesterov_lookahead(0.9), optax.scale_by_learning_rate(0.1)), K, SHAPE)",
+        "scale_by_nesterov_lookahead stands in the chain before",
+    ),
+    (
+        'train.init_state(NET, optax.chain(SGD, transfer.freeze(lambda path: "fc" in path)), K, SHAPE)',
+        "freezes no parameter || there are",
+    ),
+    ("train.init_state(models.alexnet(10), SGD, K, SHAPE)", "sides >= window=3 || larger images"),
+    ("train.make_step(NET)", "tx", "TypeError"),
+    ("train.make_step(SGD, NET)", "make_step: model must be a flax.linen module"),
+    (
+        'train.make_step(NET, SGD, loss="cross_entropy")',
+        "loss must be a function, got loss='cross_entropy' || train.cross_entropy",
+    ),
+    ("train.make_step(NET, SGD, loss=train.label_smoothing)", "got a class || label_smoothing(0.1)"),
+    (
+        "train.make_step(NET, SGD, preprocess=True)",
+        "preprocess must be a function, got preprocess=True || train_set.standardize",
+    ),
+    ("train.make_step(NET, SGD, preprocess=data.Standardize)", "preprocess must be a function, got the class"),
+    ("train.make_step(NET, SGD, augment=data.RandomFlip)", "augment must be a function, got the class"),
+    ("train.make_step(NET, SGD, augment=4)", "augment must be a function, got augment=4 || data.CROP_AND_FLIP"),
+    ("train.make_step(NET, SGD, accumulate=0)", "accumulate must be an integer >= 1"),
+    (
+        'train.make_step(NET, SGD, batch_norm="global")',
+        "batch_norm must be one of 'synchronized', 'per_device', got batch_norm='global'",
+    ),
+    ('train.make_step(NET, SGD, parallel="ddp")', "parallel must be one of || got parallel='ddp'"),
+    ("train.make_step(NET, SGD, parallel=8)", "parallel must be one of || got parallel=8"),
+    ("train.make_step(NET, SGD, devices=8)", "devices must be a list of different JAX devices || jax.devices()[:2]"),
+    ("train.make_step(NET, SGD, devices=jax.devices()[:1] * 2)", "devices must be a list of different JAX devices"),
+    ('train.make_step(NET, SGD, shard_state=True, parallel="pmap")', 'shard_state=True goes with parallel="sharded"'),
+    ('train.make_step(NET, SGD, shard_state="yes")', "shard_state must be True or False, got shard_state='yes'"),
+    ("train.make_step(NET, SGD, skip_nonfinite=1)", "skip_nonfinite must be True or False"),
+    ("STEP((STATE, 0), BATCH)", "make_step: state must be a train.TrainState || state, _ ="),
+    ("STEP(STATE.params, BATCH)", "state must be a train.TrainState || train.init_state"),
+    ("STEP(STATE, SET)", "batch must be a pair (images, labels)"),
+    ('STEP(STATE, {"images": BATCH[0], "labels": BATCH[1]})', "batch must be a pair (images, labels)"),
+    ("STEP(STATE, BATCH[0])", "batch must be a pair (images, labels)"),
+    ("STEP(STATE, (BATCH[0], BATCH[1].tolist()))", "must be arrays || list"),
+    ("STEP(STATE, (BATCH[0], BATCH[1].astype(np.float32)))", "labels must be class numbers, integers [16] || float32"),
+    (
+        "STEP(STATE, (BATCH[0], np.eye(10)[BATCH[1]]))",
+        "labels must be class numbers || labels.argmax(-1).astype(np.int32)",
+    ),
+    (
+        "STEP(STATE, (BATCH[0], BATCH[1][:7]))",
+        "labels must be class numbers, integers [16], one per image, got int32 [7]",
+    ),
+    ("STEP(STATE, (BATCH[0][:0], BATCH[1][:0]))", "a batch of 1 or more"),
+    ("STEP(STATE, (BATCH[0], BATCH[1] + 3))", "labels must be in 0..9 as the model has 10 outputs, got labels 3.."),
+    ("STEP(STATE, (BATCH[0], BATCH[1] - 1))", "labels must be in 0..9 as the model has 10 outputs, got labels -1.."),
+    ("STEP(STATE, (BATCH[0].astype(np.int32), BATCH[1]))", "images must be uint8 or floating point, got int32"),
+    ("STEP(STATE, (BATCH[1], BATCH[0]))", "make_step: "),
+    ("STEP(STATE, (BATCH[0][:, :9, :9, :1].repeat(3, -1), BATCH[1]))", "must have 1 channels"),
+    ("train.make_step(NET, SGD)(STATE, BATCH)", "would be shown uint8 images || train_set.standardize"),
+    ("train.make_step(NET, SGD, preprocess=SET.standardize)(STATE, (BATCH[0] / 255.0, BATCH[1]))", "scaled twice"),
+    (
+        "train.make_step(models.resnet_cifar(8, 5), SGD, preprocess=SET.standardize)(STATE, BATCH)",
+        "the state does not belong to this ResNet || head/kernel",
+    ),
+    (
+        "train.make_step(NET, optim.momentum(0.1), preprocess=SET.standardize)(STATE, BATCH)",
+        "the optimizer state does not belong to tx || init_state",
+    ),
+    (
+        "train.make_step(NET, SGD, loss=lambda logits, labels: train.cross_entropy(logits, labels).mean(), preprocess=SET.standardize)(STATE, BATCH)",
+        "loss must map || got shape () for a batch of 16 || leave the mean",
+    ),
+    (
+        "train.make_step(NET, SGD, accumulate=5, preprocess=SET.standardize)(STATE, BATCH)",
+        "accumulate=5 does not divide the 16 examples",
+    ),
+    ("STEP(donated(), BATCH)", "it was donated to a step || state, metrics = step(state, batch)"),
+    (
+        "train.cross_entropy(jnp.arange(4), jnp.ones((4, 10)))",
+        "takes logits, floating point [batch, classes], and then labels",
+    ),
+    ("train.cross_entropy(jnp.ones((4, 10)), jnp.ones((4, 10)))", "takes logits || and then labels, integers [batch]"),
+    (
+        "train.cross_entropy(jnp.ones((4, 10)), jnp.ones(4))",
+        "labels must be class numbers, integers [batch], got float32",
+    ),
+    ("train.label_smoothing(1.0)", "smoothing must be || [0, 1)"),
+    ("train.label_smoothing(0.1)(jnp.arange(4), jnp.ones((4, 10)))", "label_smoothing: takes logits"),
+    ("fit(steps=0)", "fit: steps must be an integer >= 1, got steps=0"),
+    ("fit(steps=2.5)", "fit: steps must be an integer >= 1, got steps=2.5"),
+    ("fit(state=(STATE, None))", "fit: state must be a train.TrainState || state, _ ="),
+    ("fit(state=NET)", "fit: state must be a train.TrainState"),
+    ("fit(state=donated())", "fit: the arrays of this state are gone"),
+    ("fit(model=NET.init)", "fit: model must be a flax.linen module"),
+    ("fit(model=models.resnet_cifar(14))", "the state does not belong to this ResNet || stage1_block2"),
+    ("fit(model=models.resnet_cifar(8, 5))", "labels 0..9, and the model has 5 outputs || num_classes=10"),
+    ("fit(model=models.resnet_cifar(8, 1000))", "the model has 1000 outputs || num_classes=10"),
+    ("fit(tx=0.1)", "fit: tx must be an optax gradient transformation"),
+    ("fit(tx=optax.chain(optim.ema(0.9), SGD))", "ema stands in the chain before"),
+    (
+        "fit(train_set=(SET, SET))",
+        "train_set must be one data.Dataset, got the pair (train, test) || train_set, test_set = data.load(...)",
+    ),
+    ('fit(train_set="fashion_mini")', "got the name 'fashion_mini' || data.load('fashion_mini')"),
+    ("fit(train_set=BATCH)", "train_set must be one data.Dataset"),
+    ("fit(eval_set=(SET, SET))", "eval_set must be one data.Dataset, got the pair"),
+    ("fit(eval_set=five_classes())", "train_set and eval_set differ"),
+    ("fit(eval_set=SET, eval_every=0)", "eval_every must be an integer >= 1 || once an epoch"),
+    ("fit(eval_every=5)", "eval_every=5 needs something to evaluate on || eval_set=test_set"),
+    (
+        "fit(tx=PLATEAU, state=train.init_state(NET, PLATEAU, K, SHAPE))",
+        "reduce_on_plateau(every=None) waits for evaluations || eval_set=test_set",
+    ),
+    ("fit(batch_size=0)", "batch_size must be an integer >= 1"),
+    ("fit(batch_size=100)", "batch_size=100 is more than the 64 images"),
+    ('fit(batch_size="32")', "batch_size must be an integer >= 1, got batch_size='32'"),
+    ("fit(accumulate=3)", "accumulate=3 does not divide"),
+    ('fit(scan="yes")', "scan must be True or False, got scan='yes'"),
+    ('fit(progress="yes")', "progress must be a function, got progress='yes' || True, False"),
+    ('fit(loss="mse")', "loss must be a function, got loss='mse'"),
+    ("fit(augment=data.RandomCrop(30))", "padding must be below the sides of the images"),
+    (
+        'fit(on_nonfinite="ignore")',
+        "on_nonfinite must be one of 'stop', 'skip', 'roll_back', got on_nonfinite='ignore'",
+    ),
+    ('fit(on_nonfinite="roll_back")', "needs checkpoints to return to || checkpoint_dir"),
+    ("fit(checkpoint_every=5)", "checkpoint_every goes with checkpoint_dir"),
+    ("fit(checkpoint_dir=FOLDER, checkpoint_every=0)", "checkpoint_every must be an integer >= 1"),
+    ("fit(checkpoint_dir=FOLDER, keep_checkpoints=0)", "keep_checkpoints must be an integer >= 1"),
+    ('fit(checkpoint_dir="/proc/nothing")', "cannot be written to || name another folder", "train.CheckpointError"),
+    ("fit(state=STATE._replace(step=jnp.int32(9)), steps=5)", "9 updates behind it, more than steps=5"),
+    ("fit(preprocess=lambda images: images)", "would be shown uint8 images"),
+    ('fit(parallel="single", devices=jax.devices() * 2)', "devices must be a list of different JAX devices"),
+    ("train.evaluate(STATE, NET, (SET, SET))", "dataset must be one data.Dataset, got the pair"),
+    ("train.evaluate(NET, STATE, SET)", "state must be a train.TrainState"),
+    ("train.evaluate(STATE, SET, NET)", "evaluate: "),
+    ("train.evaluate(STATE, NET, SET, batch_size=0)", "batch_size must be an integer >= 1"),
+    ("train.evaluate(STATE, models.resnet_cifar(8, 5), SET)", "labels 0..9, and the model has 5 outputs"),
+    ("train.evaluate(STATE, models.resnet_cifar(14), SET)", "the state does not belong to this ResNet"),
+    ('train.evaluate(STATE, NET, SET, loss="error")', "loss must be a function, got loss='error'"),
+    ("train.evaluate(STATE, NET, SET, loss=lambda logits, labels: 0.0)", "loss must map"),
+    (
+        'train.evaluate(STATE, NET, SET, preprocess="standardize")',
+        "preprocess must be a function, got preprocess='standardize'",
+    ),
+    ('train.restore("nowhere", STATE)', "there is no folder nowhere", "FileNotFoundError"),
+    ("train.restore(FOLDER, STATE)", "no checkpoint 'newest' that can be read", "FileNotFoundError"),
+    ('train.restore(FOLDER, STATE, which="last")', "which must be || got which='last'"),
+    ("train.restore(FOLDER, STATE, which=True)", "which must be || got which=True"),
+    ("train.restore(FOLDER, (STATE, None))", "restore: like must be a train.TrainState"),
+    ("population(keys=8)", "keys must be typed PRNG keys [members], got 8 || jax.random.split"),
+    ("population(keys=K)", "keys must be typed PRNG keys [members]"),
+    ("population(keys=KEYS[:0])", "keys must be typed PRNG keys [members]"),
+    ("population(train_set=(SET, SET))", "population: train_set must be one data.Dataset, got the pair"),
+    ('population(hyperparams={"learning_rate": [0.1]})', "must have one number for each of the 4 keys"),
+    (
+        'population(hyperparams={"rate": [0.1] * 4})',
+        "rate is not among the injected hyperparameters, ['decay', 'learning_rate'",
+    ),
+    ("population(hyperparams=[0.1] * 4)", "hyperparams must be numbers by name"),
+    (
+        'population(hyperparams={"learning_rate": [0.1, -1, 1, 2]})',
+        "learning_rate must not be negative, got learning_rate=-1",
+    ),
+    (
+        'population(hyperparams={"learning_rate": [0.1, float("nan"), 1, 2]})',
+        "learning_rate must be one finite number, got learning_rate=",
+    ),
+    (
+        'population(tx=SCHEDULED, hyperparams={"learning_rate": [0.1] * 4})',
+        "learning_rate is computed by a schedule || peak",
+    ),
+    (
+        'population(tx=optim.sgd(0.1), hyperparams={"learning_rate": [0.1] * 4})',
+        "learning_rate is not among the injected hyperparameters, none || optax.inject_hyperparams",
+    ),
+    ('population(via="pmap")', "via must be one of 'auto', 'vmap', 'map', 'loop'"),
+    ("population(stop=lambda history: True)", "stop is asked after evaluations || eval_set"),
+    ("population(stop=3, eval_set=SET)", "stop must be a function, got stop=3"),
+    ("population(eval_every=3)", "eval_every=3 needs something to evaluate on"),
+    ("population(steps=0)", "population: steps must be an integer >= 1"),
+    ("population(model=models.mlp(3))", "the model has 3 outputs"),
+    ("population(progress=1)", "progress must be a function"),
+    ("population(devices=[0])", "devices must be a list of different JAX devices"),
+    ("train.set_hyperparams(INJECTED, learning_rate=-0.1)", "learning_rate must not be negative"),
+    ('train.set_hyperparams(INJECTED, learning_rate=float("nan"))', "learning_rate must be one finite number"),
+    (
+        'train.set_hyperparams(INJECTED, learning_rate="0.1")',
+        "learning_rate must be one finite number, got learning_rate='0.1'",
+    ),
+    ("train.set_hyperparams(INJECTED, learning_rate=[0.1, 0.2])", "learning_rate must be one finite number"),
+    ("train.set_hyperparams(INJECTED, rate=0.1)", "rate is not among the injected hyperparameters"),
+    ("train.set_hyperparams(INJECTED.opt_state, learning_rate=0.1)", "state must be a train.TrainState"),
+    (
+        "train.set_hyperparams(train.init_state(NET, SCHEDULED, K, SHAPE), learning_rate=5.0)",
+        "learning_rate is computed by a schedule || optax.inject_hyperparams(chain)(peak=0.1)",
+    ),
+    ('train.join_processes("127.0.0.1:1234", 2)', "process is missing || pass all three"),
+    ('train.join_processes("127.0.0.1:1234", 2, 2)', "process=2 must be below processes=2 || count from 0"),
+    ('train.join_processes("127.0.0.1:1234", 0, 0)', "processes must be an integer >= 1"),
+    # ensemble
+    ("ensemble.predict(MEMBERS_OF_NET, NET, BATCH[0])", "predict: model must be a flax.linen module || it is first"),
+    ("ensemble.predict(NET, MEMBERS_OF_NET, BATCH[0])", "would be shown uint8 images"),
+    ("ensemble.predict(NET, MEMBERS_OF_NET, SET, preprocess=SET.standardize)", "images must be an array"),
+    (
+        'ensemble.predict(NET, MEMBERS_OF_NET["params"], BATCH[0], preprocess=SET.standardize)',
+        "has batch statistics, and these members have none || optim.snapshot_variables",
+    ),
+    ("ensemble.predict(NET, STATE, BATCH[0], preprocess=SET.standardize)", "members must be stacked parameters"),
+    (
+        "ensemble.predict(NET, [STATE.variables] * 2, BATCH[0], preprocess=SET.standardize)",
+        "members must be stacked parameters",
+    ),
+    (
+        "ensemble.predict(NET, STATE.variables, BATCH[0], preprocess=SET.standardize)",
+        "one leading axis of members || jnp.stack",
+    ),
+    (
+        "ensemble.predict(models.resnet_cifar(14), MEMBERS_OF_NET, BATCH[0], preprocess=SET.standardize)",
+        "members must be trees like the variables of ResNet",
+    ),
+    (
+        'ensemble.predict(NET, MEMBERS_OF_NET, BATCH[0], preprocess=SET.standardize, via="loop")',
+        "via must be one of 'auto', 'vmap', 'map', got via='loop'",
+    ),
+    (
+        "ensemble.predict(NET, MEMBERS_OF_NET, BATCH[0], preprocess=SET.standardize, devices=[])",
+        "devices must be a list of different JAX devices",
+    ),
+    (
+        "ensemble.predict(NET, MEMBERS_OF_NET, BATCH[0], preprocess=3)",
+        "preprocess must be a function, got preprocess=3",
+    ),
+    ("ensemble.probabilities(NET, MEMBERS_OF_NET, BATCH[0])", "dataset must be one data.Dataset"),
+    ("ensemble.probabilities(NET, MEMBERS_OF_NET, SET, batch_size=0)", "batch_size must be an integer >= 1"),
+    ('ensemble.log_probabilities(NET, MEMBERS_OF_NET, "cifar10")', "got the name 'cifar10'"),
+    ("ensemble.evaluate(NET, MEMBERS_OF_NET, (SET, SET))", "dataset must be one data.Dataset, got the pair"),
+    ("ensemble.evaluate(NET, SET, MEMBERS_OF_NET)", "evaluate: dataset must be one data.Dataset"),
+    (
+        "ensemble.evaluate(NET, MEMBERS_OF_NET, five_classes())",
+        "labels 0..4, and the model has 10 outputs || num_classes=5",
+    ),
+    ("ensemble.scores(np.ones((2, 3)), np.zeros(2, int))", "rows of probabilities must sum to 1 || softmax"),
+    ("ensemble.scores(np.array([[2.0, -1.0]]), np.zeros(1, int))", "rows of probabilities must sum to 1"),
+    ("ensemble.scores(np.eye(3), np.array([0, 1, 3]))", "labels must be class numbers in 0..2"),
+    ("ensemble.scores(np.eye(3), np.eye(3))", "needs probabilities [examples, classes] and labels [examples]"),
+    ("ensemble.scores(np.eye(3), np.zeros(3))", "labels must be class numbers"),
+    ("ensemble.update_batch_stats(NET, STATE.params, (SET, SET))", "batches must be one data.Dataset, got the pair"),
+    (
+        "ensemble.update_batch_stats(NET, STATE.variables, SET)",
+        "params must be the parameters alone || optim.swa_params",
+    ),
+    ("ensemble.update_batch_stats(NET, STATE, SET)", "params must be the parameters alone"),
+    ("ensemble.update_batch_stats(STATE.params, NET, SET)", "model must be a flax.linen module"),
+    ("ensemble.update_batch_stats(NET, STATE.params, [])", "there are no batches"),
+    (
+        'ensemble.update_batch_stats(NET, STATE.params, SET, mode="exact")',
+        "mode must be one of 'pooled', 'cumulative', got mode='exact'",
+    ),
+    ("ensemble.update_batch_stats(NET, STATE.params, SET, batch_size=-5)", "batch_size must be an integer >= 1"),
+    ("ensemble.disagreement(np.ones((2, 3)))", "must be [members, examples, classes]"),
+    ("ensemble.normalized_diversity(np.ones((2, 3, 2)), np.zeros(2, int))", "labels must be [3]"),
+    ("ensemble.weight_cosine(STATE.params)", "weight_cosine: members must be stacked parameters"),
+    ("ensemble.weight_cosine({})", "weight_cosine: members must be stacked parameters"),
+    ("ensemble.project_predictions(np.ones((2, 3, 4)))", "must be [members >= 3, examples, classes]"),
+    ('ensemble.project_predictions(np.ones((4, 3, 4)), via="umap")', "via must be"),
+    ("ensemble.project_predictions(np.ones((4, 3, 4)), perplexity=9)", "perplexity must be in (0, 4)"),
+    # report
+    ('report.markdown_table(["a", "b"], [["1"]])', "row 1 must be 2 strings"),
+    ('report.markdown_table("ab", [])', "header must be a list of column names, got 'ab'"),
+    ('report.markdown_table(["a"], [[1.5]])', "row 1 must be 1 strings || 1.5"),
+    ('report.print_table("t", ["a", "b"], [["1", "2"], ["3"]])', "row 2 must be 2 strings"),
+    ("report.running_mean(np.ones((2, 3)), 2)", "values must be [n], got shape [2, 3]"),
+    ("report.running_mean(np.ones(3), 0)", "window must be an integer >= 1"),
+    ('report.steps_to_reach(np.ones(3), "low")', "target must be a finite number || got target='low'"),
+    ("report.steps_to_reach(np.ones(3), 0.1, window=2.5)", "steps_to_reach: window must be an integer >= 1"),
+    ('report.mean_and_std("123")', "mean_and_std: values must be a list of numbers, got '123'"),
+    ("report.show_mean_and_std(np.ones((2, 2)))", "values must be a list of numbers"),
+    ('report.new_run_directory(FOLDER, "a/b")', "experiment must be a name that a folder can have, got 'a/b'"),
+    ('report.write_json(FOLDER / "x.json", {"a": object()})', "has no form in JSON || x.json"),
+    ('report.plot_curves(FOLDER / "x.png", "t", [])', "there is no panel to draw"),
+    ('report.plot_curves(FOLDER / "x.png", "t", [report.Panel("p", "x", "y", {})])', "the panel 'p' has no curves"),
+    (
+        'report.plot_curves(FOLDER / "x.png", "t", [report.Panel("p", "x", "y", {"c": (np.ones(3), np.ones(3))})])',
+        "the curve 'c' must be x [n] and y [runs, n] || y[None]",
+    ),
+    ('report.plot_paths(FOLDER / "x.png", "t", {})', "there are no paths to draw"),
+    (
+        'report.plot_paths(FOLDER / "x.png", "t", {"p": np.ones((3, 3))})',
+        "the path 'p' must be points [n, 2], got shape [3, 3]",
+    ),
+    ('report.plot_landscapes(FOLDER / "x.png", "t", [])', "there is no landscape to draw"),
+    (
+        'report.plot_landscapes(FOLDER / "x.png", "t", [report.Landscape("l", lambda x, y: x, (0, 1), (0, 1), {}, np.zeros((0, 2)))])',
+        "the landscape 'l' has no paths",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def names(fashion, tmp_path_factory):
+    """What the calls refer to."""
+    key, keys = jax.random.key(0), jax.random.split(jax.random.key(0), 4)
+    train_set = fashion[0][:64]
+    net, sgd = models.resnet_cifar(8), optim.sgd(0.1)
+    plateau = optax.chain(sgd, optim.reduce_on_plateau(every=None))
+    scheduled = optax.inject_hyperparams(optim.momentum)(learning_rate=optim.cosine_decay(0.1, 100))
+    injected = optax.inject_hyperparams(optim.momentum)(learning_rate=0.1)
+    state = train.init_state(net, sgd, key, train_set.image_shape)
+    images, labels = np.zeros((4, 28, 28, 3), np.uint8), np.array([0, 1, 0, 1], np.int32)
+    # A tiny tree for what takes optimizer states alone.
+    params = {"conv": {"kernel": jnp.ones((2, 2))}, "head": {"kernel": jnp.ones((2, 2))}}
+    averages = optax.chain(optim.swa(0), optim.ema(0.9), optim.snapshots(1, 2))
+    half = optax.masked(optim.snapshots(1, 2), {"conv": True, "head": False})
+
+    def dataset(**changes):
+        standardize = data.Standardize((0.5,) * 3, (0.5,) * 3)
+        fields = {"images": images, "labels": labels, "class_names": ("a", "b"), "standardize": standardize}
+        return data.Dataset("mine", "train", **fields | changes)
+
+    def five_classes():
+        few = train_set.labels < 5
+        return data.Dataset(
+            "five", "test", train_set.images[few], train_set.labels[few], tuple("abcde"), train_set.standardize
+        )
+
+    def nan_in(variables):
+        head = {**variables["params"]["head"], "bias": jnp.full(10, jnp.nan)}
+        return {**variables, "params": {**variables["params"], "head": head}}
+
+    def donated():
+        gone = jax.tree.map(jnp.copy, state)
+        gone.step.delete()
+        return gone
+
+    def fit(**changes):
+        arguments = {"state": state, "model": net, "tx": sgd, "train_set": train_set, "steps": 2, "batch_size": 16}
+        return train.fit(**arguments | {"progress": False} | changes)
+
+    def population(**changes):
+        arguments = {"model": net, "tx": injected, "train_set": train_set, "steps": 2, "batch_size": 16, "keys": keys}
+        return train.population(**arguments | {"progress": False} | changes)
+
+    return {
+        **{
+            module.__name__.split(".")[-1]: module
+            for module in (data, ensemble, models, layers, optim, report, train, transfer)
+        },
+        **{"jax": jax, "jnp": jnp, "np": np, "nn": nn, "optax": optax},
+        **{"dataset": dataset, "five_classes": five_classes, "nan_in": nan_in, "donated": donated},
+        **{"fit": fit, "population": population, "K": key, "KEYS": keys, "X": jnp.ones((2, 6, 6, 3))},
+        "IMAGES": images,
+        "LABELS": labels,
+        "P": params,
+        "TX": averages,
+        "S": averages.init(params),
+        "MEMBERS": jax.vmap(averages.init)(jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), params)),
+        "TINY": train.TrainState(params, {}, averages.init(params), jnp.zeros([], jnp.int32), key),
+        "MASKED": half.update(params, half.init(params), params)[1],
+        "AHEAD": optax.chain(optax.scale_by_learning_rate(0.1), optim.scale_by_nesterov_lookahead(0.9)),
+        "NET": net,
+        "SGD": sgd,
+        "PLATEAU": plateau,
+        "SCHEDULED": scheduled,
+        "SET": train_set,
+        "SHAPE": train_set.image_shape,
+        "BATCH": (train_set.images[:16], train_set.labels[:16]),
+        "STATE": state,
+        "INJECTED": train.init_state(net, injected, key, train_set.image_shape),
+        "STEP": train.make_step(net, sgd, preprocess=train_set.standardize),
+        "MEMBERS_OF_NET": jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), state.variables),
+        "FOLDER": tmp_path_factory.mktemp("empty"),
+    }
+
+
+@pytest.mark.parametrize("row", CALLS, ids=[row[0] for row in CALLS])
+def test_a_wrong_call_is_refused_with_what_value_and_remedy(row, names):
+    call, words, *kind = row
+    with pytest.raises(eval(kind[0], names) if kind else ValueError) as caught:
+        eval(call, names)
+    message = str(caught.value)
+    missing = [word for word in words.split(" || ") if word not in message]
+    assert not missing, f"{missing} not in: {message}"
+
+
+def test_there_are_at_least_250_and_none_twice():
+    assert len({row[0] for row in CALLS}) == len(CALLS) >= 250
+
+
+# Public names that take nothing to be wrong about, or that a step and a loop call with what they have checked.
+NOT_CALLED = {
+    "data": {"Augment"},
+    "models": {"AlexNet", "ConvLocalNet", "ConvNet", "CudaConvNet", "MLP", "ResNet", "VGG"},  # made by functions
+    "layers": {
+        *("Activation", "Norm", "Shortcut"),
+        *("activate", "add_skip", "concatenate_skip", "shortcut_b", "shortcut_c", "synchronized_statistics"),
+    },
+    "optim": {"all_finite", "no_bias_no_norm", "wants_batch_stats", "with_batch_stats"},
+    "report": {"environment"},
+    "transfer": {"frozen_modules_evaluate", "frozen_params", "frozen_statistics", "without_frozen"},
+}
+
+
+@pytest.mark.parametrize("room", [data, ensemble, models, layers, optim, report, train, transfer])
+def test_every_public_function_is_in_the_table(room):
+    called = " ".join(row[0] for row in CALLS)
+    name = room.__name__.split(".")[-1]
+    missing = []
+    for public in room.__all__:
+        value = getattr(room, public)
+        is_function = callable(value) and not isinstance(value, types.ModuleType)
+        is_result = isinstance(value, type) and issubclass(value, BaseException | tuple)
+        an_instance = not isinstance(value, type | types.FunctionType) and not hasattr(value, "func")
+        if not is_function or is_result or an_instance or public in NOT_CALLED.get(name, ()):
+            continue
+        # `fit` and `population` of the table are calls of train.fit and train.population with something changed.
+        if not re.search(rf"\b{public}\(", called):
+            missing.append(public)
+    assert not missing
