@@ -225,6 +225,39 @@ def test_damaged_checkpoints_are_reported_and_the_one_before_is_used(tmp_path):
     gc.collect()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax leaves coroutines behind
+@pytest.mark.parametrize("wrong", [b"", b"{", b'{"error": 0.1'], ids=["empty", "a brace", "cut"])
+def test_a_checkpoint_whose_files_are_all_damaged_is_reported_with_its_folder(wrong, tmp_path):
+    """The whole newest one: the one before is used. All of them: an error that names the folder and its steps."""
+    model, run = models.mlp(3, widths=(8,)), tmp_path / "run"
+    expected = fit(fresh(model), 9, model, eval_set=SET, checkpoint_dir=run)
+    before = fit(fresh(model), 6, model)[0]
+
+    def damage(step):
+        for path in (run / step).rglob("*"):
+            if path.is_file():
+                path.write_bytes(wrong)
+
+    damage("9")
+    with pytest.warns(
+        train.DamagedCheckpointWarning, match=r"step 9 in .* is damaged .*; the one before it, of step 6"
+    ):
+        state, _ = train.restore(run, fresh(model))
+    chex.assert_trees_all_equal(numbers(state), numbers(before))
+    with pytest.warns(train.DamagedCheckpointWarning, match=f"step 9 in {run} is damaged"):
+        assert_same_run(fit(fresh(model), 9, model, eval_set=SET, checkpoint_dir=run), expected)
+    for step in ("3", "6", "9"):
+        damage(step)
+    message = rf"that can be read in {run}; there are the steps \[3, 6, 9\]"
+    with warnings.catch_warnings(record=True) as caught, pytest.raises(FileNotFoundError, match=message):
+        warnings.simplefilter("always")
+        train.restore(run, fresh(model))
+    ours = [str(w.message) for w in caught if w.category is train.DamagedCheckpointWarning]
+    assert len(ours) == 3
+    assert "there is no older one" in ours[-1]
+    gc.collect()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -96,8 +96,9 @@ def make_step(
       devices: by default all, those of other processes included.
       parallel: "single" (one device), "pmap", or "sharded" (jit over a mesh of devices). "auto" is "single" for one
         device and "sharded" for more.
-      shard_state: for "sharded": parameters and optimizer state are spread over the devices, too, each array along its
-        longest axis that divides (ZeRO stage 3); for what does not fit one device.
+      shard_state: for "sharded": parameters and optimizer state are spread over the devices, too (ZeRO stage 3); for
+        what does not fit one device. Each array is cut along its longest axis that the devices divide. Arrays of fewer
+        than 1,024 elements, and those without such an axis, stay whole on every device.
       batch_norm: "synchronized": statistics of the whole batch; "per_device": each device normalises by its own part,
         and the running statistics are their mean. Concerns `layers.BatchNorm`; Flax's own is synchronised by its field
         axis_name, `train.AXIS`.
