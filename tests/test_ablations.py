@@ -333,6 +333,13 @@ SMALL = {
 }
 
 
+def named(value):
+    """A parameter in a test's name, without the address that a function's `repr` holds."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={getattr(field, '__name__', field)}" for name, field in value.items())
+    return str(value)
+
+
 @pytest.mark.parametrize(
     ("name", "fields", "others"),
     [  # `others`: layers that start with other numbers
@@ -356,7 +363,7 @@ SMALL = {
         ("resnet_cifar", {"zero_gamma": True}, ("norm2",)),  # the scales that it names
         ("wide_resnet", {"dropout": 0.3}, NOTHING),
     ],
-    ids=str,
+    ids=named,
 )
 def test_what_keeps_its_shape_keeps_its_initial_numbers(name, fields, others):
     before, after = drawn(name, ()), drawn(name, tuple(fields.items()))

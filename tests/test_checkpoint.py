@@ -249,9 +249,10 @@ def test_a_checkpoint_whose_files_are_all_damaged_is_reported_with_its_folder(wr
     for step in ("3", "6", "9"):
         damage(step)
     message = rf"that can be read in {run}; there are the steps \[3, 6, 9\]"
-    with warnings.catch_warnings(record=True) as caught, pytest.raises(FileNotFoundError, match=message):
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        train.restore(run, fresh(model))
+        with pytest.raises(FileNotFoundError, match=message):
+            train.restore(run, fresh(model))
     ours = [str(w.message) for w in caught if w.category is train.DamagedCheckpointWarning]
     assert len(ours) == 3
     assert "there is no older one" in ours[-1]
