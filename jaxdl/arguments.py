@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -67,6 +68,22 @@ def check_function(function: str, name: str, value: Any, example: str) -> None:
     """Raises unless `value` can be called; `example` is one that can: "flax.linen.tanh"."""
     if not callable(value):
         raise ValueError(_message(function, name, "a function", value, f"pass {example} for example"))
+
+
+def check_key(function: str, name: str, value: Any, *, several: bool = False) -> None:
+    """Raises unless `value` is one typed PRNG key, or (`several`) a vector of at least one."""
+    is_typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    if several and not (is_typed and value.ndim == 1 and len(value) > 0):
+        remedy = "pass jax.random.split(jax.random.key(0), 8)"
+        raise ValueError(_message(function, name, "typed PRNG keys [members]", value, remedy))
+    if not several and not (is_typed and value.ndim == 0):
+        raise ValueError(_message(function, name, "one typed PRNG key", value, "pass jax.random.key(seed)"))
+
+
+def looks_channels_first(image_shape: Sequence[int]) -> bool:
+    """Whether the shape of an image reads as (channels, height, width): 1 or 3, then two equal sides."""
+    first, second, last = image_shape
+    return first in (1, 3) and second == last and last not in (1, 3, 4)
 
 
 def check_devices(function: str, devices: Any) -> tuple[Any, ...]:

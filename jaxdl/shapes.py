@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdl.identity import remembered
+from jaxdl.program_cache import remembered
 
 
 class ModelShapes(NamedTuple):
@@ -19,10 +19,10 @@ class ModelShapes(NamedTuple):
 
 def model_shapes(model: nn.Module, input_shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> ModelShapes:
     """The variables and outputs of a model for inputs of `input_shape`, the batch not counted. Nothing is computed."""
-    return _shapes(model, tuple(input_shape), jnp.dtype(dtype))
+    return _shapes(model, tuple(input_shape), jax.dtypes.canonicalize_dtype(dtype))
 
 
-@remembered(maxsize=16)
+@remembered()
 def _shapes(model, input_shape, dtype) -> ModelShapes:
     def run():
         return model.init_with_output(jax.random.key(0), jnp.zeros((1, *input_shape), dtype), train=False)

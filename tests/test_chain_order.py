@@ -1,5 +1,6 @@
 """Averages, snapshots and frozen layers in the wrong place of a chain are found before training."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +43,7 @@ def out_of_order(link):
         "before decay": optax.chain(optim.sgd(0.1), link, optim.decoupled_weight_decay(1e-4)),
         "before a plateau": optax.chain(optim.sgd(0.1), link, optim.reduce_on_plateau(every=None)),
         "masked": optax.chain(optax.masked(link, optim.no_bias_no_norm), optim.sgd(0.1)),
-        "inside MultiSteps": optax.MultiSteps(optax.chain(link, optim.sgd(0.1)), 3),
+        "inside MultiSteps": optax.MultiSteps(optax.chain(link, optim.sgd(0.1)), 16),
         "decay of what is frozen": optax.chain(
             transfer.freeze(lambda path: path.startswith("stem")), optim.sgd(0.1, weight_decay=1e-2), link
         ),
@@ -61,6 +62,39 @@ def test_an_average_that_sees_other_parameters_is_refused(name, place):
 @pytest.mark.parametrize("place", in_order(optim.ema(0.9)))
 def test_an_average_at_its_place_is_not(name, place):
     train.init_state(MODEL, in_order(LINKS[name])[place], jax.random.key(0), SHAPE)
+
+
+def test_what_was_seen_under_jit_is_not_remembered():
+    """There nothing can be refused by its numbers; afterwards it is."""
+    bad = optax.chain(optim.ema(0.987), optim.sgd(0.1))
+    model = models.mlp(3, widths=(4,))
+    jax.eval_shape(lambda key: train.init_state(model, optim.sgd(0.1), key, (4, 4, 1)), jax.random.key(0))
+    with pytest.raises(ValueError, match="ema stands in the chain before"):
+        jax.jit(lambda key: train.init_state(model, bad, key, (4, 4, 1)))(jax.random.key(0))
+    with pytest.raises(ValueError, match="ema stands in the chain before"):
+        train.init_state(model, bad, jax.random.key(0), (4, 4, 1))
+
+
+class Half(nn.Module):
+    """A model whose parameters are bfloat16."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        return nn.Dense(10, param_dtype=jnp.bfloat16)(x.reshape(len(x), -1))
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        optax.chain(optim.momentum(0.1), optim.swa(2), optim.ema(0.9)),
+        optax.chain(optim.adam(0.1), optim.ema(0.9, debias=False)),
+        optax.chain(optim.sgd(0.1), optim.ema(lambda step: 1.0 - step / 10)),
+        optax.flatten(optax.chain(optim.sgd(0.1), optim.swa(0))),
+    ],
+    ids=["momentum", "adam", "a decay that begins at 1", "flat"],
+)
+def test_right_chains_are_not_refused_in_bfloat16(tx):
+    train.init_state(Half(), tx, jax.random.key(0), (4, 4, 1))
 
 
 def test_fit_and_a_step_refuse_it_too(fashion):

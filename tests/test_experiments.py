@@ -109,8 +109,9 @@ def test_interruption_keeps_the_results_so_far(tmp_path, monkeypatch):
         return real(*args, **kwargs)
 
     monkeypatch.setattr(train, "population", population)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit) as ended:
         run(optimizers, "--variant", "smoke", out=tmp_path)
+    assert ended.value.code == 130
     result = json.loads((only_folder(tmp_path, "optimizers") / "result.json").read_text())
     assert [(r["optimizer"], r["seed"]) for r in result["runs"]] == [("SGD", 0), ("SGD", 1)]
 

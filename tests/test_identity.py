@@ -1,8 +1,11 @@
 """What makes two values the same: within a process, for compiled programs, and across processes, for runs."""
 
+import argparse
 import functools
 import gc
 import json
+import logging
+import operator
 import subprocess
 import sys
 import weakref
@@ -16,8 +19,9 @@ import pytest
 from helpers import random_dataset
 
 from jaxdl import data, models, optim, train, transfer
-from jaxdl.identity import describe, differences, remembered, structural_key
+from jaxdl.identity import describe, differences
 from jaxdl.models import layers
+from jaxdl.program_cache import remembered, structural_key
 from jaxdl.train import loop, step
 
 FACTOR = 2.0
@@ -51,7 +55,7 @@ def test_equal_arguments_make_equal_keys_and_equal_descriptions(make):
     assert first == second == json.loads(json.dumps(first))
     assert not unknown
     assert " at 0x" not in json.dumps(first)
-    assert not differences(first, second)
+    assert not differences(first, second, "it")
 
 
 def scaled(factor):
@@ -77,6 +81,50 @@ class Scaled:
         return self.factor * train.cross_entropy(logits, labels)
 
 
+def wrapping(function):
+    @functools.wraps(train.cross_entropy)
+    def loss(*arguments):
+        return function(*arguments)
+
+    return loss
+
+
+def with_attribute(scale):
+    def loss(x):
+        return loss.scale * x
+
+    loss.scale = scale
+    return loss
+
+
+def reads_code(code):
+    return lambda x: code * x
+
+
+FIRST, SECOND = scaled(1.0), scaled(2.0)
+LOGGER, size = logging.getLogger(__name__), 3
+
+
+def logs_and_takes_sizes(x):
+    LOGGER.info("size %d", x.size)
+    return x
+
+
+def with_class_attribute(value):
+    class Loss:
+        scale = value
+
+        def __call__(self, x):
+            return self.scale * x
+
+    return Loss()
+
+
+def bound(seed):
+    net = Net()
+    return net.bind(net.init(jax.random.key(seed), jnp.ones((1, 2)), train=False))
+
+
 class Net(nn.Module):
     width: int = 3
     activation: object = nn.relu
@@ -96,19 +144,103 @@ class Net(nn.Module):
         (Scaled(1.0), Scaled(2.0), "loss.factor: there 1.0, here 2.0"),
         (Scaled(1.0).__call__, Scaled(2.0).__call__, "loss.self.factor: there 1.0, here 2.0"),
         (train.cross_entropy, train.label_smoothing(0.1), "loss: there jaxdl.train.losses.cross_entropy, here"),
+        (Scaled, Net, "loss: there test_identity.Scaled, here test_identity.Net"),
         (jnp.zeros(3), jnp.ones(3), "loss: there float32 [3], CRC-32"),
         (jax.random.key(0), jax.random.key(1), "loss: there uint32 [2], CRC-32"),
         (Net(3), Net(4), "loss.width: there 3, here 4"),
         (Net(), Net(activation=nn.tanh), "loss.activation: there jax._src"),
         (optim.sgd(0.1), optim.sgd(0.2), "there -0.1, here -0.2"),
         ((1, 2), (1, 2, 3), "loss: there ['1', '2'], here"),
-        ({"a": 1}, {"b": 1}, "loss.a: there 1, here nothing"),
+        ({"a": 1}, {"b": 1}, "loss['a']: there 1, here nothing"),
+        ({1: "x"}, {"1": "x"}, "loss[1]: there 'x', here nothing"),
+        (wrapping(lambda x: x), wrapping(lambda x: 2 * x), "loss.function: its code has changed"),
+        (with_attribute(1), with_attribute(2), "loss.attribute scale: there 1, here 2"),
+        (reads_code(1.0), reads_code(2.0), "loss.code: there 1.0, here 2.0"),
+        (lambda x: FIRST(x) + SECOND(x) + FIRST(x), lambda x: FIRST(x) + SECOND(x) + SECOND(x), "its code has changed"),
+        ((FIRST, SECOND, FIRST), (FIRST, SECOND, SECOND), "loss[2].factor: there 1.0, here 2.0"),
+        (operator.itemgetter(0), operator.itemgetter(1), "loss: there operator.itemgetter(0), here"),
+        (with_class_attribute(1), with_class_attribute(2), "loss.class scale: there 1, here 2"),
+        (bound(0), bound(1), "CRC-32"),
+        (0.0, -0.0, "loss: there 0.0, here -0.0"),
     ],
 )
 def test_what_differs_is_told_apart_and_named(one, other, line):
     assert structural_key(one) != structural_key(other)
     lines = differences(describe(one)[0], describe(other)[0], "loss")
     assert any(line in found for found in lines), lines
+
+
+class Settings:
+    scale = 1.0
+
+
+class Held:
+    """An object that can be changed from elsewhere."""
+
+
+HELD = Held()
+LISTED, ARRAY = [1.0], np.zeros(3)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: lambda x: HELD.scale * x,
+        lambda: lambda x: Settings.scale * x,
+        lambda: lambda x: LISTED[0] * x,
+        lambda held=HELD: lambda x: held.scale * x,
+        lambda: lambda x: ARRAY * x,
+        lambda: functools.partial(lambda held, x: held.scale * x, HELD),
+        lambda: bound(0).__call__,
+        lambda: wrapping(lambda x: HELD.scale * x),
+    ],
+)
+def test_functions_of_what_may_change_are_compared_by_identity(make):
+    """Or a program that was compiled before the change would serve after it, silently."""
+    function = make()
+    assert structural_key(function) == structural_key(function)
+    if not isinstance(function, functools.partial):
+        assert structural_key(make()) != structural_key(make())
+
+
+def test_a_changed_setting_is_seen_by_a_loss_that_is_defined_anew():
+    """The whole way, to the number."""
+    train_set, model = random_dataset(40), models.mlp(3, widths=(4,))
+    state = train.init_state(model, optim.sgd(0.1), jax.random.key(0), train_set.image_shape)
+    settings, found = argparse.Namespace(scale=1.0), []
+    for settings.scale in (1.0, 2.0):
+        loss = (lambda: lambda logits, labels: settings.scale * train.cross_entropy(logits, labels))()
+        found.append(train.evaluate(state, model, train_set, loss=loss).loss)
+    assert found[1] == pytest.approx(2 * found[0])
+
+
+def test_what_means_nothing_makes_no_difference():
+    def of(value):
+        return describe(value)[0]
+
+    assert of(train.label_smoothing(np.float64(0.1))) == of(train.label_smoothing(0.1))
+    rate, again = optim.cosine_decay(0.1, 10), optim.cosine_decay(0.1, 10)
+    assert of((rate, rate)) == of((rate, again))  # shared, or equal
+    before = of(logs_and_takes_sizes)
+    logging.getLogger(__name__).setLevel(logging.DEBUG)
+    assert of(logs_and_takes_sizes) == before
+    itself = [1]
+    itself.append(itself)
+    assert of(itself) == of(itself)
+    assert "global size" not in json.dumps(before)  # an attribute of that name is read, not the global
+
+
+def test_a_script_is_the_same_run_by_its_path_and_as_a_module(tmp_path):
+    script = "from jaxdl.identity import describe\ndef loss(x): return x\n"
+    script += "if __name__ == '__main__':\n    import sys; print(describe(loss))\n"
+    (tmp_path / "my_run.py").write_text(script)
+    commands = ["my_run.py"], ["-m", "my_run"], ["-c", "import my_run; print(my_run.describe(my_run.loss))"]
+    found = {
+        subprocess.run([sys.executable, *c], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+        for c in commands
+    }
+    assert len(found) == 1
+    assert "my_run.loss" in found.pop()
 
 
 def test_a_global_value_that_a_function_reads_belongs_to_it(monkeypatch):
@@ -124,9 +256,9 @@ def test_functions_that_call_themselves_come_to_an_end():
 
 
 def test_another_python_may_compile_the_same_source_to_other_code():
-    here = {"is": "f", "code": "python 3.11: aaaa"}
-    assert differences({"is": "f", "code": "python 3.12: bbbb"}, here, "loss") == []
-    assert differences({"is": "f", "code": "python 3.11: bbbb"}, here, "loss") == ["loss: its code has changed"]
+    here = {"is": "f", "its code": "python 3.11: aaaa"}
+    assert differences({"is": "f", "its code": "python 3.12: bbbb"}, here, "loss") == []
+    assert differences({"is": "f", "its code": "python 3.11: bbbb"}, here, "loss") == ["loss: its code has changed"]
 
 
 def test_what_cannot_be_told_apart_is_a_warning_that_says_so(tmp_path):
@@ -154,6 +286,7 @@ import flax.linen as nn
 from jaxdl import data, models, optim, train
 from jaxdl.identity import describe
 from jaxdl.models import layers
+from jaxdl.program_cache import remembered, structural_key
 def own(x): return 3 * nn.relu(x)
 nets = [
     models.resnet_cifar(8), models.resnet_cifar(20, preactivation=True, shortcut=layers.shortcut_b, activation=own),
@@ -230,7 +363,7 @@ def test_programs_do_not_pin_what_they_captured_for_ever():
         progress=False,
     )
     del holder
-    for factor in range(8):
+    for factor in range(32):
         loop._compiled(
             step.make_rule("test", model, tx, loss=scaled(factor)), train.sharding.make_layout("test", None, "single")
         )

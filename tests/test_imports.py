@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1]
 # Lower rooms may not import higher ones; rooms on one floor may not import each other.
 FLOORS = [
     {"jaxdl.typing", "jaxdl.arguments", "jaxdl.progress", "jaxdl.identity"},
-    {"jaxdl.tree", "jaxdl.shapes"},
+    {"jaxdl.tree", "jaxdl.program_cache"},
+    {"jaxdl.shapes"},
     {"jaxdl.optim", "jaxdl.models", "jaxdl.data"},
     {"jaxdl.transfer"},
     {"jaxdl.ensemble"},

@@ -83,6 +83,28 @@ def test_a_second_ctrl_c_ends_the_program_at_once(small):
     assert not isinstance(caught.value, train.TrainingInterruptedError)
 
 
+def test_a_signal_that_comes_too_late_is_not_lost():
+    from jaxdl.train.preemption import signals_noted
+
+    came = []
+    before = signal.signal(signal.SIGTERM, lambda *_: came.append("theirs"))
+    try:
+        with signals_noted(saves=True) as signals:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signals.asked(3) == signal.SIGTERM
+        assert not came  # the run was told
+        with signals_noted(saves=True):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert came == ["theirs"]
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with signals_noted(saves=True) as signals:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signals.asked(3) is None  # who started it wants it ignored
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_in_a_thread_signals_are_left_alone(small):
     model, tx = models.mlp(widths=(8,)), optim.sgd(0.1)
     state = train.init_state(model, tx, KEY, small[0].image_shape)
@@ -243,6 +265,21 @@ def test_the_nll_of_confident_members_is_right(confidence):
     np.testing.assert_allclose(mixed.ensemble.nll[1], np.mean(-np.log(mean[np.arange(50), labels])), rtol=1e-6)
 
 
+def test_members_that_diverged_are_named(small):
+    model = models.mlp(widths=(4,))
+    params = model.init(KEY, jnp.zeros((1, 28, 28, 1)), train=False)["params"]
+    members = jax.tree.map(lambda leaf: jnp.stack([leaf, jnp.full_like(leaf, jnp.nan), leaf]), params)
+    with pytest.raises(ValueError, match=r"evaluate: the members \[1\] give NaN"):
+        ensemble.evaluate(model, members, small[1])
+
+
+def test_a_rate_that_would_become_a_whole_number_is_refused(small):
+    tx = optax.inject_hyperparams(optim.momentum)(learning_rate=1)  # kept as an integer
+    state = train.init_state(models.mlp(widths=(4,)), tx, KEY, small[0].image_shape)
+    with pytest.raises(ValueError, match="learning_rate is kept as int32, which cannot hold learning_rate=0.1"):
+        train.set_hyperparams(state, learning_rate=0.1)
+
+
 def test_update_batch_stats_traces_a_model_once_for_each_shape(small):
     traces = []
 
@@ -257,8 +294,6 @@ def test_update_batch_stats_traces_a_model_once_for_each_shape(small):
     ensemble.update_batch_stats(Counted(), variables["params"], small[0], batch_size=20)  # 8 equal batches
     # For shapes of the statistics, for what each BatchNorm is given, and for the program.
     assert len(traces) <= 3, traces
-    ensemble.update_batch_stats(Counted(), variables["params"], small[0], batch_size=20)
-    assert len(traces) <= 5, "the program was compiled again"
 
 
 def test_weight_cosine_is_of_weights_alone():

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.arguments import check_integer, require, shown
+from jaxdl.arguments import check_integer, check_key, require, shown
 from jaxdl.typing import Batch
 
 _SHUFFLE = 0  # the stream of random numbers that shuffling draws from; `train.step` draws from another
@@ -28,8 +28,7 @@ def epoch_order(key: jax.Array, epoch: jax.Array | int, *, examples: int, batch_
     Raises:
       ValueError: `key` is not one typed key, or a number is out of its range.
     """
-    is_key = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()
-    require(is_key, f"epoch_order: key must be one typed PRNG key, got key={shown(key)}; pass jax.random.key(seed)")
+    check_key("epoch_order", "key", key)
     if not isinstance(epoch, jax.Array):
         check_integer("epoch_order", "epoch", epoch, at_least=0)
     check_integer("epoch_order", "examples", examples, at_least=1)

@@ -45,7 +45,7 @@ def input_struct(
     function: str, image_shape: tuple[int, ...], dtype: Any, preprocess: Callable[[jax.Array], jax.Array] | None
 ) -> jax.ShapeDtypeStruct:
     """Shape and dtype of what a model is shown for one image; raises `ValueError` if those would be integers."""
-    image = jax.ShapeDtypeStruct((1, *image_shape), dtype)
+    image = jax.ShapeDtypeStruct((1, *image_shape), jax.dtypes.canonicalize_dtype(dtype))
     inputs = image if preprocess is None else jax.eval_shape(preprocess, image)
     require(
         hasattr(inputs, "shape") and len(inputs.shape) >= 1 and inputs.shape[0] == 1,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.arguments import check_function, check_integer, check_real, require, shown
+from jaxdl.arguments import check_function, check_integer, check_real, looks_channels_first, require, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,9 +178,8 @@ def _check_images(where: str, images: Any) -> None:
     if images.ndim == 3:
         raise ValueError(f"{where}: {what}, {got}; add an axis of one channel, images[..., None]")
     require(images.ndim == 4, f"{where}: {what}, {got}")
-    _, first, second, last = images.shape
     require(
-        not (first in (1, 3) and last not in (1, 3, 4) and second == last),
+        not looks_channels_first(images.shape[1:]),
         f"{where}: {what}, {got}, which looks like [n, channels, height, width]; use images.transpose(0, 2, 3, 1)",
     )
     if images.dtype != np.uint8:

@@ -12,8 +12,8 @@ import numpy as np
 from jaxdl.arguments import check_choice, check_integer, require, shown
 from jaxdl.data import Dataset
 from jaxdl.data.checks import check_dataset
-from jaxdl.identity import remembered
 from jaxdl.models import layers
+from jaxdl.program_cache import remembered
 from jaxdl.tree import path_name
 from jaxdl.typing import Params
 
@@ -81,47 +81,35 @@ def update_batch_stats(
         images = batches.images
         batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
     key = jax.random.key(0) if key is None else key
-    parts, origin = {}, None
+    parts: dict[str, list] = {}
     layers_of: dict[tuple, Any] = {}  # by the shape of a batch: the model is traced once for each
     for number, batch in enumerate(batches):
         given = jnp.asarray(batch)
         if given.shape not in layers_of:
             layers_of[given.shape] = _layers(model, preprocess, params, given)
-        arguments = params, given, jax.random.fold_in(key, number), layers_of[given.shape]
-        if origin is None:
-            # A first estimate of the means. Variances are then of the distance from it, which keeps their digits.
-            found = _moments(model, preprocess, *arguments, {})
-            origin = {path: mean for path, (_, mean, _) in found.items()}
-        for path, moments in _moments(model, preprocess, *arguments, origin).items():
+        key_of_batch = jax.random.fold_in(key, number)
+        for path, moments in _moments(model, preprocess, params, given, key_of_batch, layers_of[given.shape]).items():
             parts.setdefault(path, []).append(moments)
-    require(origin is not None, "update_batch_stats: there are no batches to estimate from")
+    require(bool(layers_of), "update_batch_stats: there are no batches to estimate from")
     pool = _pooled if mode == "pooled" else _cumulative
     return _nested({path: pool(found) for path, found in parts.items()})
 
 
-def _moments(model, preprocess, params, images, key, known, origin) -> dict[str, tuple[_Facts, Any, Any]]:
+def _moments(model, preprocess, params, images, key, known) -> dict[str, tuple[_Facts, np.ndarray, np.ndarray]]:
     """For each BatchNorm the mean and variance (as it estimates it) of what it is given in one batch."""
     empty, facts = known
-    before = jax.tree_util.tree_map_with_path(lambda path, leaf: _start(path_name(path), leaf, origin), empty)
+    before = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), empty)
     updated = _compiled(model, preprocess)(params, before, images, key)
     leaves = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(updated))}
     found = {}
     for path, fact in facts.items():
-        # running <- momentum running + (1 - momentum) batch, from the origin and from variance 0
-        keep = fact.momentum
-        start = np.asarray(origin.get(path, 0.0), np.float32).astype(np.float64)
-        mean = (leaves[f"{path}/mean"].astype(np.float64) - keep * start) / (1 - keep)
-        found[path] = fact, mean, leaves[f"{path}/var"].astype(np.float64) / (1 - keep)
+        # running <- momentum running + (1 - momentum) batch, from 0
+        mean, variance = (leaves[f"{path}/{name}"].astype(np.float64) / (1 - fact.momentum) for name in ("mean", "var"))
+        found[path] = fact, mean, variance
     return found
 
 
-def _start(path: str, leaf: jax.ShapeDtypeStruct, origin: dict[str, np.ndarray]) -> jax.Array:
-    module, _, name = path.rpartition("/")
-    value = origin.get(module, 0.0) if name == "mean" else 0.0
-    return jnp.broadcast_to(jnp.asarray(value, leaf.dtype), leaf.shape)
-
-
-@remembered(maxsize=8)
+@remembered()
 def _compiled(model, preprocess):
     return jax.jit(functools.partial(_updated, model, preprocess))
 

@@ -12,7 +12,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxdl.arguments import check_choice, check_devices, check_function, check_integer, require, shown
 from jaxdl.data import Dataset
 from jaxdl.data.checks import check_dataset, check_model_fits, input_struct
-from jaxdl.identity import remembered
+from jaxdl.program_cache import remembered
 from jaxdl.shapes import model_shapes
 from jaxdl.typing import Device, Params
 
@@ -114,17 +114,7 @@ def probabilities(
     Raises:
       ValueError: an argument is not what it should be.
     """
-    found = log_probabilities(
-        model,
-        members,
-        dataset,
-        batch_size=batch_size,
-        preprocess=preprocess,
-        via=via,
-        devices=devices,
-        function="probabilities",
-    )
-    return np.exp(found)
+    return np.exp(_logarithms("probabilities", model, members, dataset, batch_size, preprocess, via, devices))
 
 
 def log_probabilities(
@@ -136,7 +126,6 @@ def log_probabilities(
     preprocess: Preprocess | None = None,
     via: Via = "auto",
     devices: Sequence[Device] | None = None,
-    function: str = "log_probabilities",
 ) -> np.ndarray:
     """The logarithms of `probabilities`, in nats: those of improbable classes keep their digits.
 
@@ -148,7 +137,6 @@ def log_probabilities(
       preprocess: as for `probabilities`.
       via: as for `predict`.
       devices: as for `predict`.
-      function: named in errors.
 
     Returns:
       float32 [members, examples, classes].
@@ -156,6 +144,11 @@ def log_probabilities(
     Raises:
       ValueError: an argument is not what it should be.
     """
+    return _logarithms("log_probabilities", model, members, dataset, batch_size, preprocess, via, devices)
+
+
+def _logarithms(function: str, model, members, dataset, batch_size, preprocess, via, devices) -> np.ndarray:
+    """`log_probabilities`, on behalf of a function that errors name."""
     check_dataset(function, "dataset", dataset)
     check_integer(function, "batch_size", batch_size, at_least=1)
     preprocess = preprocess or dataset.standardize
@@ -177,7 +170,14 @@ def log_probabilities(
         missing = min(batch_size, len(dataset)) - len(images)  # the last batch is filled up: one compilation
         filled = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
         parts.append(np.asarray(run(filled))[:, : len(images)])
-    return np.concatenate(parts, 1)
+    found = np.concatenate(parts, 1)
+    bad = np.flatnonzero(np.isnan(found).any((1, 2)))
+    require(
+        len(bad) == 0,
+        f"{function}: the members {bad.tolist()} give NaN (a member of a population that diverged holds NaN); leave "
+        "them out",
+    )
+    return found
 
 
 def evaluate(
@@ -209,16 +209,7 @@ def evaluate(
 
     Reference: Huang et al., `Snapshot Ensembles`, 2017 (arXiv 1704.00109), for the last m of M.
     """
-    each = log_probabilities(
-        model,
-        members,
-        dataset,
-        batch_size=batch_size,
-        preprocess=preprocess,
-        via=via,
-        devices=devices,
-        function="evaluate",
-    ).astype(np.float64)
+    each = _logarithms("evaluate", model, members, dataset, batch_size, preprocess, via, devices).astype(np.float64)
     # Means of probabilities, in logarithms: a confident member's probabilities are below what a float can hold.
     counts = np.arange(1, len(each) + 1)[:, None, None]
     together = np.logaddexp.accumulate(each[::-1], 0) - np.log(counts)
@@ -356,7 +347,7 @@ def _predictor(
     return predict
 
 
-@remembered(maxsize=8)
+@remembered()
 def _compiled(model: nn.Module, preprocess: Preprocess | None, via: str, mesh: Mesh, logarithms: bool) -> Callable:
     def each(variables, images):
         inputs = images if preprocess is None else preprocess(images)

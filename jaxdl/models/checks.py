@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.arguments import check_integer, require, shown
+from jaxdl.arguments import check_integer, looks_channels_first, require, shown
 from jaxdl.models.layers.checks import check_images
 
 
@@ -45,9 +45,8 @@ def check_widths(
 def check_channels_last(function: str, x: Any) -> None:
     """Raises unless x is floating-point images [batch, height, width, channels], as far as the shape tells."""
     check_images(function, x, "images")
-    _, height, width, channels = x.shape
     require(
-        not (height in (1, 3) and channels not in (1, 3, 4) and width == channels),
+        not looks_channels_first(x.shape[1:]),
         f"{function}: images must be [batch, height, width, channels], but shape {tuple(x.shape)} looks like "
         "[batch, channels, height, width]; use images.transpose(0, 2, 3, 1)",
     )

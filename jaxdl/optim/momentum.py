@@ -176,8 +176,8 @@ def lookahead_params(params: Params, opt_state: Any) -> Params:
       A tree like `params`.
 
     Raises:
-      ValueError: there are two look-aheads in the chain, or one that is masked, not like the parameters, or seen to
-        stand before the learning rate; or the arguments are in the wrong order.
+      ValueError: there are two look-aheads in the chain, or one that is masked or not like the parameters; or the
+        arguments are in the wrong order.
     """
     check_opt_state("lookahead_params", opt_state)
     require(
@@ -189,34 +189,9 @@ def lookahead_params(params: Params, opt_state: Any) -> Params:
     if not found:
         return params
     require(
-        not _before_the_rate(opt_state),
-        "lookahead_params: scale_by_nesterov_lookahead stands before the learning rate, and takes its velocity for a "
-        "move; put it after, as in optax.chain(optax.scale_by_learning_rate(rate), scale_by_nesterov_lookahead(decay))",
-    )
-    require(
         len(found) == 1 and jax.tree.structure(found[0].velocity) == jax.tree.structure(params),
         "lookahead_params: the chain must hold one scale_by_nesterov_lookahead over all parameters, "
         f"got {len(found)}; use scale_by_momentum(decay, nesterov=True) for parts of them",
     )
     state = found[0]
     return jax.tree.map(lambda p, v: (p + state.decay * v).astype(p.dtype), params, state.velocity)
-
-
-def _before_the_rate(opt_state: Any) -> bool:
-    """Whether a look-ahead is seen to stand before a learning rate.
-
-    A constant rate leaves no trace in a state: seen are a schedule after the look-ahead, and a link without state after
-    a look-ahead that is the first link.
-    """
-    links = _links(opt_state)
-    place = next((i for i, link in enumerate(links) if isinstance(link, LookaheadState)), len(links))
-    after = links[place + 1 :]
-    rates = optax.ScaleByScheduleState, *((optax.EmptyState,) if place == 0 else ())
-    return any(isinstance(link, rates) for link in after)
-
-
-def _links(state: Any) -> list[Any]:
-    """The states of a chain's links, those of chains within it too."""
-    if type(state) is tuple:
-        return [link for part in state for link in _links(part)]
-    return [state]

@@ -239,8 +239,8 @@ class Checkpoints:
         """Raises `ValueError` that says what differs between a checkpoint and the run that wants it."""
         require(
             metadata.get("format") == _FORMAT,
-            f"the checkpoint of step {step} in {self.folder} was written by an older jaxdl, in another format; use "
-            "another checkpoint_dir",
+            f"the checkpoint of step {step} in {self.folder} was written by another version of jaxdl, in another "
+            "format; use another checkpoint_dir",
         )
         here, there = about.get("settings", {}), metadata.get("settings", {})
         lines = [line for name in here for line in differences(there.get(name), here[name], name)]
@@ -256,7 +256,7 @@ class Checkpoints:
         lines += [f"{name}: there {given[name][1]}, here {dtype}" for name, (_, dtype) in needed.items()
                   if given[name][1] != dtype]  # fmt: skip
         require(not lines, where)
-        # Another optax writes the same chain in another way.
+        # Only between equal versions: another optax may build the same chain of other functions.
         same_versions = metadata.get("versions") == about.get("versions")
         changed = differences(metadata.get("optimizer"), about.get("optimizer"), "tx") if about else []
         if same_versions and changed:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxdl.arguments import check_function, check_integer
 from jaxdl.data import Dataset, take_batch
 from jaxdl.data.checks import check_dataset, check_model_fits
-from jaxdl.identity import remembered
+from jaxdl.program_cache import remembered
 from jaxdl.train.losses import Loss, check_loss, cross_entropy, per_example
 from jaxdl.train.sharding import Layout, layout_of
 from jaxdl.train.state import TrainState, check_model, check_state, check_variables
@@ -92,7 +92,7 @@ class Evaluator:
         return Metrics(loss_sum / self._examples, wrong / self._examples, bool(np.isfinite(loss_sum)))
 
 
-@remembered(maxsize=8)
+@remembered()
 def _compiled_count(model, loss, preprocess, batch_size, layout):
     spread = layout.spread()
 

@@ -21,7 +21,7 @@ from jaxdl import optim
 from jaxdl.arguments import check_choice, check_flag, check_function, check_integer, require
 from jaxdl.data import Augment, Dataset, epoch_order
 from jaxdl.data.checks import check_dataset, check_model_fits
-from jaxdl.identity import remembered
+from jaxdl.program_cache import remembered
 from jaxdl.progress import progress_bar
 from jaxdl.train.checkpoint import Checkpoints, check_checkpointing
 from jaxdl.train.description import describe_run
@@ -334,7 +334,7 @@ class _Run:
         return time.perf_counter()
 
 
-@remembered(maxsize=8)
+@remembered()
 def _compiled(rule: Rule, layout: Layout) -> tuple[Callable, Callable]:
     """Two functions: a step on the batch that its order gives for it, and a number of such steps in one loop.
 
@@ -408,13 +408,12 @@ def check_evaluation(
             eval_every is None,
             f"{function}: eval_every={eval_every!r} needs something to evaluate on; pass eval_set=test_set",
         )
-        waiting = [
-            plateau for plateau in find_states(state.opt_state, optim.PlateauState) if np.all(plateau.every == 0)
-        ]
+        plateaus = find_states(state.opt_state, optim.PlateauState)
+        waiting = [p for p in plateaus if np.all(p.every == 0) and not np.any(p.seen + p.count)]
         require(
             not waiting,
             f"{function}: optim.reduce_on_plateau(every=None) waits for evaluations, and there are none; "
-            "pass eval_set=test_set, or every=1 to watch the training loss",
+            "pass eval_set=test_set, every=1 to watch the training loss, or a state that optim.observe told of a value",
         )
         return steps_per_epoch
     check_dataset(function, "eval_set", eval_set)

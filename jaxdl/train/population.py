@@ -13,11 +13,11 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdl import optim
-from jaxdl.arguments import check_choice, check_function, check_integer, require, shown
+from jaxdl.arguments import check_choice, check_function, check_integer, check_key, require, shown
 from jaxdl.data import Augment, Dataset, epoch_order, take_batch
 from jaxdl.data.checks import check_dataset, check_model_fits
 from jaxdl.ensemble.predict import MEMBERS, members_mesh
-from jaxdl.identity import remembered
+from jaxdl.program_cache import remembered
 from jaxdl.train.errors import NonFiniteLossError
 from jaxdl.train.history import History
 from jaxdl.train.loop import (
@@ -39,6 +39,10 @@ from jaxdl.typing import Device
 Via: TypeAlias = Literal["auto", "vmap", "map", "loop"]
 
 _EVALUATED = 500  # examples at a time
+_NOT_NEGATIVE = {  # what is called so in jaxdl and optax
+    *("learning_rate", "peak", "peak_value", "initial", "weight_decay", "momentum", "decay", "dampening"),
+    *("b1", "b2", "eps", "initial_accumulator"),
+}
 
 
 class Population(NamedTuple):
@@ -119,12 +123,7 @@ def population(
     check_dataset(name, "train_set", train_set)
     preprocess = preprocess or train_set.standardize
     rule = make_rule(name, model, tx, loss=loss, preprocess=preprocess, augment=augment)
-    is_keys = isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) and keys.ndim == 1
-    require(
-        is_keys and len(keys) > 0,
-        f"{name}: keys must be typed PRNG keys [members], got {shown(keys)}; pass "
-        "jax.random.split(jax.random.key(0), 8)",
-    )
+    check_key(name, "keys", keys, several=True)
     check_integer(name, "steps", steps, at_least=1)
     check_choice(name, "via", via, ("auto", "vmap", "map", "loop"))
     check_progress(name, progress)
@@ -188,7 +187,8 @@ def set_hyperparams(state: TrainState, **values: Any) -> TrainState:
 
     Raises:
       ValueError: the optimizer keeps no hyperparameter of that name (those there are are named), or computes it by a
-        schedule at every update; or a value is not one finite number, or is negative where the number there is not.
+        schedule at every update; or a value is not one finite number, is negative for what is known not to be (rates,
+        decays), or cannot be kept in the dtype that is there.
     """
     check_state("set_hyperparams", state)
     return _with_hyperparams("set_hyperparams", state, values)
@@ -230,8 +230,14 @@ def _with_hyperparams(function: str, state: TrainState, values: Mapping[str, Any
             "1000)); tx = optax.inject_hyperparams(chain)(peak=0.1)",
         )
         require(
-            value >= 0 or bool(np.any(np.asarray(found[name]) < 0)),
+            value >= 0 or name not in _NOT_NEGATIVE,
             f"{function}: {name} must not be negative, got {name}={value}",
+        )
+        kept = np.asarray(value).astype(found[name].dtype)
+        require(
+            bool(np.isclose(float(kept), float(value), rtol=0.01)),
+            f"{function}: {name} is kept as {found[name].dtype}, which cannot hold {name}={value}; give it to tx as a "
+            f"float, {name}=0.1",
         )
     return state._replace(opt_state=opt_state)
 
@@ -365,7 +371,7 @@ class _Together:
         return losses / examples, wrong / examples
 
 
-@remembered(maxsize=4)
+@remembered()
 def _compiled_members(rule: Rule, via: str, mesh: Mesh) -> tuple[Callable, Callable, Callable, Callable]:
     """For all members: some steps, an epoch of steps, the orders of an epoch, and losses and errors on a batch."""
     member, shared = PartitionSpec(MEMBERS), PartitionSpec()

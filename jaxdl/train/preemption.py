@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -28,7 +28,12 @@ def signals_noted(saves: bool) -> Iterator[Signals]:
     if threading.current_thread() is not threading.main_thread():
         yield Signals(lambda step: None, at_any_step=True)
         return
+    wanted = (signal.SIGINT, signal.SIGTERM) if saves else (signal.SIGINT,)
+    handlers = {number: signal.getsignal(number) for number in wanted}
+    # None is a handler that was not installed by Python, and could not be put back; what is ignored stays so.
+    before: dict[int, Any] = {n: h for n, h in handlers.items() if h is not None and h != signal.SIG_IGN}
     came: list[int] = []
+    told: list[int] = []
 
     def note(number: int, frame: object) -> None:
         del frame
@@ -36,14 +41,20 @@ def signals_noted(saves: bool) -> Iterator[Signals]:
         if number == signal.SIGINT:
             signal.signal(number, before[number])
 
-    before = {}
-    for number in (signal.SIGINT, signal.SIGTERM) if saves else (signal.SIGINT,):
-        before[number] = signal.signal(number, note)
+    def asked(step: int) -> int | None:
+        del step
+        told[:] = came[:1]
+        return came[0] if came else None
+
     try:
-        yield Signals(lambda step: came[0] if came else None, at_any_step=True)
+        for number in before:
+            signal.signal(number, note)
+        yield Signals(asked, at_any_step=True)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if came and not told:  # it came too late for the run; whoever called it is to know
+            signal.raise_signal(came[0])
 
 
 def _told_by_jax() -> Callable[[int], int | None]:

@@ -12,8 +12,8 @@ import optax
 from jax.core import Tracer
 
 from jaxdl import optim
-from jaxdl.arguments import check_integer, require, shown
-from jaxdl.identity import remembered
+from jaxdl.arguments import check_integer, check_key, looks_channels_first, require, shown
+from jaxdl.program_cache import remembered
 from jaxdl.shapes import ModelShapes
 from jaxdl.train.order import check_order
 from jaxdl.tree import check_arrays, path_name, start_from
@@ -64,8 +64,7 @@ def init_state(
         listed).
     """
     check_model_and_tx("init_state", model, tx)
-    is_key = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()
-    require(is_key, f"init_state: key must be one typed PRNG key, got {key!r}; pass jax.random.key(seed)")
+    check_key("init_state", "key", key)
     require(
         isinstance(image_shape, Sequence) and len(image_shape) == 3,
         f"init_state: image_shape must be (height, width, channels), got {shown(image_shape)}; "
@@ -73,7 +72,7 @@ def init_state(
     )
     shape = tuple(check_integer("init_state", "image_shape", side, at_least=1) for side in image_shape)
     require(
-        not (shape[0] in (1, 3) and shape[1] == shape[2] and shape[2] not in (1, 3, 4)),
+        not looks_channels_first(shape),
         f"init_state: image_shape={shape} looks like (channels, height, width); "
         f"pass (height, width, channels), here {(*shape[1:], shape[0])}",
     )
@@ -95,7 +94,7 @@ def init_state(
     return state._replace(**chosen, opt_state=opt_state)
 
 
-@remembered(maxsize=8)
+@remembered()
 def _compiled_init(model, tx, image_shape):
     """One compilation serves every seed."""
 

@@ -17,9 +17,9 @@ from jaxdl import optim, transfer
 from jaxdl.arguments import check_choice, check_flag, check_function, check_integer, require, shown
 from jaxdl.data import Augment, take_batch
 from jaxdl.data.checks import check_labels, check_outputs, input_struct
-from jaxdl.identity import remembered
 from jaxdl.models.layers import synchronized_statistics
 from jaxdl.optim.extra_args import with_extra_args
+from jaxdl.program_cache import remembered
 from jaxdl.shapes import model_shapes
 from jaxdl.train.losses import Loss, check_loss, cross_entropy, per_example
 from jaxdl.train.order import check_order
@@ -162,7 +162,7 @@ def make_rule(function: str, model: nn.Module, tx: optax.GradientTransformation,
     return rule
 
 
-@remembered(maxsize=8)
+@remembered()
 def _step(rule: Rule, layout: Layout) -> "Step":
     return Step(rule, layout)
 

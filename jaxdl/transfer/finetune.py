@@ -80,13 +80,14 @@ def refreeze(opt_state: Any, predicate: Predicate, params: Params) -> Any:
       params: the parameters.
 
     Raises:
-      ValueError: there is no `freeze` in the state; or as for `freeze`.
+      ValueError: there is no `freeze` in the state, or `predicate` freezes every parameter. (It may freeze none: the
+        last stage of unfreezing.)
     """
     check_function("refreeze", "predicate", predicate, _PREDICATE)
     require(
         len(find_states(opt_state, FreezeState)) == 1, "refreeze: the optimizer state must hold one transfer.freeze"
     )
-    marks = FreezeState(_marks("refreeze", predicate, params))
+    marks = FreezeState(_marks("refreeze", predicate, params, may_freeze_none=True))
     is_freeze = lambda node: isinstance(node, FreezeState)  # noqa: E731
     return jax.tree.map(lambda node: marks if is_freeze(node) else node, opt_state, is_leaf=is_freeze)
 
@@ -230,18 +231,21 @@ def frozen_statistics(frozen: Any | None, before: Params, after: Params) -> Para
     )
 
 
-def _marks(function: str, predicate: Predicate, params: Params) -> Any:
-    may_freeze_none = False
+def _marks(function: str, predicate: Predicate, params: Params, *, may_freeze_none: bool = False) -> Any:
     if isinstance(predicate, UnfreezingStage):
         _check_all_used("gradual_unfreezing", predicate.groups, params)
-        may_freeze_none = predicate.trained == len(predicate.groups)
+        may_freeze_none |= predicate.trained == len(predicate.groups)
     marks = jax.tree_util.tree_map_with_path(
         lambda path, _: FrozenMark() if predicate(path_name(path)) else TrainedMark(), params
     )
     frozen = jax.tree.leaves(_frozen(marks))
     for wrong, what in ((all(frozen), "freezes every parameter"), (not any(frozen), "freezes no parameter")):
         allowed = is_part(params) or (may_freeze_none and not any(frozen))
-        require(allowed or not wrong, f"{function}: predicate {what}; there are {names_in(params)}")
+        require(
+            allowed or not wrong,
+            f"{function}: predicate {what}; there are {names_in(params)}. It is given a path as in these, and says "
+            "whether that is frozen; to freeze nothing leave the link out",
+        )
     return marks
 
 

@@ -131,7 +131,8 @@ def test_long_runs_do_not_hang(parallel, scan):
     An epoch of 300 steps, so that nothing else makes the host wait.
     """
     model, tx, long_set = models.mlp(3, widths=(8,)), CHAINS["momentum, averages"], random_dataset(16 * 300)
-    state, _ = fit(tx, model, steps=300, dataset=long_set, scan=scan, eval_set=None, **options(parallel, 8))
+    arguments = {"scan": scan, "eval_set": None, "eval_every": None, **options(parallel, 8)}
+    state, _ = fit(tx, model, steps=300, dataset=long_set, **arguments)
     assert int(state.step) == 300
 
 
