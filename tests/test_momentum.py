@@ -133,26 +133,6 @@ def test_wrong_calls(call, words):
         call(jnp.ones(3), tx)
 
 
-def test_lookahead_before_the_rate():
-    """Seen where a schedule follows it, or anything without state while it comes first; averages may follow it."""
-    params, ahead, rate = jnp.ones(3), optim.scale_by_nesterov_lookahead(0.9), optax.scale_by_learning_rate
-    for wrong in (
-        optax.chain(ahead, rate(0.1)),
-        optax.chain(optax.chain(ahead), rate(0.1), optim.swa(0)),
-        optax.chain(optim.add_l2(0.1), ahead, rate(lambda step: 0.1)),
-    ):
-        with pytest.raises(ValueError, match="stands before the learning rate, .*put it after, as in optax.chain"):
-            optim.lookahead_params(params, wrong.init(params))
-    for right in (
-        optax.chain(rate(0.1), ahead),
-        optax.chain(rate(lambda step: 0.1), ahead, optim.swa(0), optim.ema(0.9), optax.identity()),
-        optax.chain(optax.chain(optim.add_l2(0.1), rate(0.1)), optax.chain(ahead, optim.snapshots(1, 2))),
-        ahead,
-        optax.chain(ahead, optim.swa(0)),  # for gradients that are scaled already
-    ):
-        assert optim.lookahead_params(params, right.init(params)).tolist() == [1.0, 1.0, 1.0]
-
-
 def test_converges_to_the_geometric_sum(x64):
     """A constant gradient is amplified 1 / (1 - decay) times in the long run."""
     tx = optim.scale_by_momentum(0.9)

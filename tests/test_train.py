@@ -62,7 +62,7 @@ class NoTrainFlag(nn.Module):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((MODEL, TX, 0, (6, 5, 2)), r"key must be one typed PRNG key, got 0; pass jax.random.key\(seed\)"),
+        ((MODEL, TX, 0, (6, 5, 2)), r"key must be one typed PRNG key, got key=0; pass jax.random.key\(seed\)"),
         ((MODEL, TX, jax.random.PRNGKey(0), (6, 5, 2)), "key must be one typed PRNG key"),
         ((MODEL, TX, jax.random.split(KEY), (6, 5, 2)), "key must be one typed PRNG key"),
         ((MODEL, TX, KEY, (6, 5)), r"image_shape must be \(height, width, channels\), got \(6, 5\)"),

@@ -362,10 +362,6 @@ MANY = {f"block{i}": {"kernel": jnp.ones(1), "bias": jnp.ones(1)} for i in range
             r"there are block0, block1, .* and 8 more \(paths are as in block0/bias\)",
         ),
         (
-            lambda: transfer.refreeze(transfer.freeze(lambda p: p == "conv/bias").init(TREE), lambda p: False, TREE),
-            "refreeze: predicate freezes no parameter",
-        ),
-        (
             lambda: transfer.freeze(transfer.gradual_unfreezing(("conv", "fc", "head"))[0]).init(TREE),
             "gradual_unfreezing: no parameter belongs to 'fc'; there are conv/bias",
         ),
