@@ -70,6 +70,17 @@ def check_function(function: str, name: str, value: Any, example: str) -> None:
         raise ValueError(_message(function, name, "a function", value, f"pass {example} for example"))
 
 
+def check_dtype(function: str, name: str, dtype: Any, *, optional: bool = False) -> None:
+    """Raises unless `dtype` is a floating-point (or complex) one, or None if that is `optional`."""
+    try:
+        good = (optional and dtype is None) or jnp.issubdtype(jnp.dtype(dtype), jnp.inexact)
+    except TypeError:
+        good = False
+    if not good:
+        expected = "a floating-point dtype or None" if optional else "a floating-point dtype"
+        raise ValueError(_message(function, name, expected, dtype, "pass jax.numpy.float32 for example"))
+
+
 def check_key(function: str, name: str, value: Any, *, several: bool = False) -> None:
     """Raises unless `value` is one typed PRNG key, or (`several`) a vector of at least one."""
     is_typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)

@@ -180,8 +180,7 @@ class _Description:
     def _parts(self, value: Any) -> list[tuple[str, Any]] | None:
         """What a value is made of, by name; None for what has nothing inside, and for what hides it."""
         if isinstance(value, types.FunctionType):
-            modules = (types.ModuleType,)
-            return [part for part in function_parts(value) if not isinstance(part[1], modules)]
+            return [(name, part) for name, part in function_parts(value) if not isinstance(part, types.ModuleType)]
         if isinstance(value, types.MethodType):
             return [("function", value.__func__), ("self", value.__self__)]
         if isinstance(value, functools.partial):

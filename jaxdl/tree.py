@@ -62,9 +62,13 @@ def mask_by_path(wanted: Callable[[str], bool]) -> Callable[[Params], Any]:
     return mask
 
 
+def is_masked(node: Any) -> bool:
+    """Whether a node stands for parameters that `optax.masked` hides."""
+    return isinstance(node, optax.MaskedNode)
+
+
 def is_part(params: Params) -> bool:
     """Whether a tree of parameters is empty or partly masked (`optax.masked`), so that a name may rightly be absent."""
-    is_masked = lambda node: isinstance(node, optax.MaskedNode)  # noqa: E731
     return not jax.tree.leaves(params) or any(map(is_masked, jax.tree.leaves(params, is_leaf=is_masked)))
 
 

@@ -390,11 +390,11 @@ def test_batch_statistics_must_be_given_where_there_is_room():
         (lambda: optim.ema(0.9, debias="no"), "ema: debias must be True or False, got debias='no'"),
         (
             lambda: optim.snapshots(10, 2, dtype=int),
-            "snapshots: dtype must be a floating-point one, got .*; pass jnp.fl",
+            "snapshots: dtype must be a floating-point dtype, got .*; pass jax.numpy.fl",
         ),
         (
             lambda: optim.snapshots(10, 2, dtype="small"),
-            "snapshots: dtype must be a floating-point one, got dtype='small'",
+            "snapshots: dtype must be a floating-point dtype, got dtype='small'",
         ),
         (lambda: optim.snapshots(10, 2.0), "snapshots: keep must be an integer >= 1, got keep=2.0"),
         (lambda: optim.snapshots(1, 1, name=""), "snapshots: name must be a string that is not empty"),
@@ -402,7 +402,7 @@ def test_batch_statistics_must_be_given_where_there_is_room():
         (lambda: optim.snapshots(0, 1), "snapshots: period must be an integer >= 1"),
         (lambda: optim.snapshots(1, 0), "snapshots: keep must be an integer >= 1"),
         (lambda: optim.snapshots(1, 1, start=-1), "snapshots: start must be an integer >= 0"),
-        (lambda: optim.snapshots(1, 1, dtype=jnp.int8), "dtype must be a floating-point one"),
+        (lambda: optim.snapshots(1, 1, dtype=jnp.int8), "dtype must be a floating-point dtype"),
         (lambda: optim.swa(0).update(1.0, optim.swa(0).init(jnp.ones(()))), "swa: update needs the parameters"),
         (lambda: optim.ema(0.5).update(1.0, optim.ema(0.5).init(jnp.ones(()))), "ema: update needs the parameters"),
     ],

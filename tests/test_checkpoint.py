@@ -285,7 +285,7 @@ def test_another_rate_is_noticed(tmp_path):
     fit(fresh(model, optim.sgd(0.1)), 3, model, optim.sgd(0.1), checkpoint_dir=tmp_path)
     with pytest.warns(
         train.OptimizerChangedWarning,
-        match=r"the optimizer is not the one with which .* step_size: there -0.1, here -0.2",
+        match=r"the optimizer is not the one with which .*step_size: there -0.1, here -0.2",
     ):
         fit(fresh(model, optim.sgd(0.2)), 6, model, optim.sgd(0.2), checkpoint_dir=tmp_path)
 

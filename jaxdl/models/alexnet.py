@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 from flax.typing import Dtype
 
-from jaxdl.arguments import check_flag, check_integer, check_real, require
+from jaxdl.arguments import check_dtype, check_flag, check_integer, check_real, require
 from jaxdl.models.checks import check_channels_last, check_num_classes, check_widths
 from jaxdl.models.classifier import dense_classifier
 from jaxdl.models.layers.activations import Activation, activate, check_activation
-from jaxdl.models.layers.checks import check_dtype
 from jaxdl.models.layers.convolution import Conv
 from jaxdl.models.layers.initializers import Initializer, normal, variance_scaling
 from jaxdl.models.layers.pooling import adaptive_avg_pool, max_pool
@@ -198,7 +197,7 @@ def _checked(function: str, num_classes: int, *, widths: Sequence[int], groups: 
     check_flag(function, "overlapping", fields["overlapping"])
     check_activation(function, fields["activation"])
     check_real(function, "dropout", fields["dropout"], at_least=0, below=1)
-    check_dtype(function, fields["dtype"])
+    check_dtype(function, "dtype", fields["dtype"], optional=True)
     left_out = fields["left_out"]
     require(
         left_out in (None, 2, 3, 4, 5),

@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax.typing import Dtype
 
-from jaxdl.arguments import check_flag, check_integer, check_real, require
+from jaxdl.arguments import check_dtype, check_flag, check_integer, check_real, require
 from jaxdl.models.checks import check_channels_last, check_depth, check_num_classes, check_widths
 from jaxdl.models.layers.activations import Activation, activate, check_activation
-from jaxdl.models.layers.checks import check_dtype
 from jaxdl.models.layers.convolution import Conv
 from jaxdl.models.layers.dropout import Dropout, StochasticDepth, linear_decay
 from jaxdl.models.layers.initializers import he_normal
@@ -455,7 +454,7 @@ def _checked(function: str, num_classes: int, *, variant: Variant, **fields) -> 
     check_shortcut(function, variant.shortcut)
     check_norm(function, variant.norm)
     check_activation(function, variant.activation)
-    check_dtype(function, variant.dtype)
+    check_dtype(function, "dtype", variant.dtype, optional=True)
     check_real(function, "dropout", variant.dropout, at_least=0, below=1)
     final = variant.stochastic_depth
     check_real(function, "stochastic_depth", final, at_least=0)

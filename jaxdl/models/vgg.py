@@ -5,11 +5,10 @@ import jax
 import jax.numpy as jnp
 from flax.typing import Dtype
 
-from jaxdl.arguments import check_flag, check_integer, check_real, require
+from jaxdl.arguments import check_dtype, check_flag, check_integer, check_real, require
 from jaxdl.models.checks import check_channels_last, check_depth, check_num_classes
 from jaxdl.models.classifier import dense_classifier
 from jaxdl.models.layers.activations import Activation, activate, check_activation
-from jaxdl.models.layers.checks import check_dtype
 from jaxdl.models.layers.convolution import Conv
 from jaxdl.models.layers.initializers import variance_scaling
 from jaxdl.models.layers.normalization import Norm, check_norm
@@ -150,5 +149,5 @@ def _checked(function: str, depth: int, num_classes: int, **fields) -> VGG:
     check_integer(function, "pooled", fields["pooled"], at_least=1)
     check_real(function, "dropout", fields["dropout"], at_least=0, below=1)
     check_flag(function, "dropout_first", fields["dropout_first"])
-    check_dtype(function, fields["dtype"])
+    check_dtype(function, "dtype", fields["dtype"], optional=True)
     return VGG(check_num_classes(function, num_classes), sizes, **fields)

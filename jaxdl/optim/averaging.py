@@ -15,7 +15,7 @@ import optax
 
 from jaxdl.arguments import check_flag, check_real, require, shown
 from jaxdl.optim.checks import check_opt_state, check_schedule, check_updates
-from jaxdl.tree import check_arrays, find_states, path_name
+from jaxdl.tree import check_arrays, find_states, is_masked, path_name
 from jaxdl.typing import Params, ScalarOrSchedule
 
 
@@ -309,7 +309,6 @@ def beside(
     Raises:
       ValueError: the parameters are not those that go with what is kept.
     """
-    is_masked = lambda node: isinstance(node, optax.MaskedNode)  # noqa: E731
     nodes, structure = jax.tree.flatten(kept, is_leaf=is_masked)
     paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(kept, is_leaf=is_masked)]
     places = list(zip(paths, nodes, strict=True))

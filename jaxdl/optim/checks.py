@@ -7,7 +7,6 @@ import inspect
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.core import Tracer
 
 from jaxdl.arguments import check_integer, check_real, require, shown
@@ -73,18 +72,6 @@ def check_known(function: str, name: str, value: Any) -> None:
         not isinstance(value, Tracer),
         f"{function}: {name} must be known when compiling, got a traced value; "
         f"with optax.inject_hyperparams pass static_args=({name!r},)",
-    )
-
-
-def check_dtype(function: str, name: str, dtype: Any) -> None:
-    """Raises `ValueError` unless `dtype` is a floating-point (or complex) one."""
-    try:
-        good = jnp.issubdtype(jnp.dtype(dtype), jnp.inexact)
-    except TypeError:
-        good = False
-    require(
-        good,
-        f"{function}: {name} must be a floating-point one, got {name}={shown(dtype)}; pass jnp.float32 for example",
     )
 
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
-from jaxdl.arguments import check_flag, check_real, require
-from jaxdl.optim.checks import check_dtype, check_opt_state
+from jaxdl.arguments import check_dtype, check_flag, check_real, require
+from jaxdl.optim.checks import check_opt_state
 from jaxdl.tree import find_states
 from jaxdl.typing import Params, Scalar
 

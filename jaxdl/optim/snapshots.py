@@ -9,10 +9,10 @@ import optax
 from jax.core import Tracer
 from jax.typing import DTypeLike
 
-from jaxdl.arguments import check_integer, require
+from jaxdl.arguments import check_dtype, check_integer, require
 from jaxdl.optim.averaging import beside, check_name, check_one_member, find_named, is_due, reached_params
-from jaxdl.optim.checks import check_dtype, check_known, check_updates
-from jaxdl.tree import find_states
+from jaxdl.optim.checks import check_known, check_updates
+from jaxdl.tree import find_states, is_masked
 from jaxdl.typing import Params
 
 
@@ -210,7 +210,6 @@ def _places_in_time_order(function: str, state: SnapshotState) -> np.ndarray:
 def _members(function: str, state: SnapshotState, stored: Params, params: Params | None) -> Params:
     """The snapshots, oldest first, with the parameter itself in the place of what is masked."""
     places = _places_in_time_order(function, state)
-    is_masked = lambda node: isinstance(node, optax.MaskedNode)  # noqa: E731
     if not any(map(is_masked, jax.tree.leaves(stored, is_leaf=is_masked))):
         return jax.tree.map(lambda leaf: leaf[places], stored)
     require(

@@ -8,19 +8,6 @@ import jax.numpy as jnp
 from jaxdl.arguments import require, shown
 
 
-def check_dtype(function: str, dtype: Any, name: str = "dtype") -> None:
-    """Raises unless `dtype` is None or one of floating-point numbers."""
-    try:
-        floating = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
-    except TypeError:
-        floating = False
-    require(
-        floating,
-        f"{function}: {name} must be a floating-point dtype or None, got {name}={shown(dtype)}; "
-        "pass jax.numpy.bfloat16 for example",
-    )
-
-
 def check_initializers(function: str, **initializers: Callable) -> None:
     """Raises unless all are functions."""
     for name, value in initializers.items():

@@ -17,8 +17,8 @@ from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype
 from jax import lax
 
-from jaxdl.arguments import check_flag, check_integer, require, shown
-from jaxdl.models.layers.checks import check_dtype, check_images, check_initializers
+from jaxdl.arguments import check_dtype, check_flag, check_integer, require, shown
+from jaxdl.models.layers.checks import check_images, check_initializers
 from jaxdl.models.layers.initializers import Initializer, lecun_normal
 
 Pair: TypeAlias = tuple[int, int]
@@ -76,8 +76,8 @@ class Conv(nn.Module):
         check_flag("Conv", "use_bias", self.use_bias)
         if self.canonical_gradients is not None:
             check_flag("Conv", "canonical_gradients", self.canonical_gradients)
-        check_dtype("Conv", self.dtype)
-        check_dtype("Conv", self.param_dtype, "param_dtype")
+        check_dtype("Conv", "dtype", self.dtype, optional=True)
+        check_dtype("Conv", "param_dtype", self.param_dtype)
         check_initializers("Conv", kernel_init=self.kernel_init, bias_init=self.bias_init)
         require(
             not self.canonical_gradients or self.feature_group_count == 1,

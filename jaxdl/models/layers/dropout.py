@@ -9,9 +9,9 @@ from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype
 from jax import lax
 
-from jaxdl.arguments import check_flag, check_integer, check_real, require, shown
+from jaxdl.arguments import check_dtype, check_flag, check_integer, check_real, require, shown
 from jaxdl.models.layers.activations import Activation, activate, check_activation
-from jaxdl.models.layers.checks import check_dtype, check_floating, check_images, check_initializers
+from jaxdl.models.layers.checks import check_floating, check_images, check_initializers
 from jaxdl.models.layers.initializers import Initializer, lecun_normal
 
 
@@ -96,7 +96,7 @@ class DropConnect(nn.Module):
         check_integer("DropConnect", "samples", self.samples, at_least=0)
         check_real("DropConnect", "rate", self.rate, at_least=0, below=1)
         check_activation("DropConnect", self.activation)
-        check_dtype("DropConnect", self.dtype)
+        check_dtype("DropConnect", "dtype", self.dtype, optional=True)
         check_initializers("DropConnect", kernel_init=self.kernel_init)
 
     @nn.compact

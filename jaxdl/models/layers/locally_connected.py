@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype
 
-from jaxdl.arguments import check_integer, require
-from jaxdl.models.layers.checks import check_dtype, check_images, check_initializers
+from jaxdl.arguments import check_dtype, check_integer, require
+from jaxdl.models.layers.checks import check_images, check_initializers
 from jaxdl.models.layers.initializers import Initializer, lecun_normal
 
 
@@ -45,7 +45,7 @@ class LocalConv(nn.Module):
         check_integer("LocalConv", "features", self.features, at_least=1)
         check_integer("LocalConv", "window", self.window, at_least=1)
         check_integer("LocalConv", "padding", self.padding, at_least=0)
-        check_dtype("LocalConv", self.dtype)
+        check_dtype("LocalConv", "dtype", self.dtype, optional=True)
         check_initializers("LocalConv", kernel_init=self.kernel_init, bias_init=self.bias_init)
 
     @nn.compact

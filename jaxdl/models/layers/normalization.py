@@ -27,8 +27,8 @@ import jax.numpy as jnp
 from flax.typing import Dtype
 from jax import lax
 
-from jaxdl.arguments import check_flag, check_integer, check_real, require, shown
-from jaxdl.models.layers.checks import check_dtype, check_floating, check_initializers
+from jaxdl.arguments import check_dtype, check_flag, check_integer, check_real, require, shown
+from jaxdl.models.layers.checks import check_floating, check_initializers
 from jaxdl.models.layers.initializers import Initializer
 
 Norm: TypeAlias = Callable[..., nn.Module]
@@ -275,7 +275,7 @@ def _check_fields(module) -> None:
     name = type(module).__name__
     check_real(name, "epsilon", module.epsilon, at_least=0)
     check_initializers(name, scale_init=module.scale_init)
-    check_dtype(name, module.dtype)
+    check_dtype(name, "dtype", module.dtype, optional=True)
 
 
 def _default_groups(channels: int) -> int:
