@@ -15,7 +15,6 @@ import sys
 import types
 import zlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -246,30 +245,34 @@ def _attributes(value: Any) -> list[tuple[str, Any]]:
 
 
 def _digest_of_code(function: types.FunctionType) -> str:
+    """Of what the code does: comments, docstrings and where it stands do not matter."""
+
     def plain(code: types.CodeType) -> list:
-        constants = [
-            plain(c) if isinstance(c, types.CodeType) else sorted(map(repr, c)) if isinstance(c, frozenset) else repr(c)
-            for c in code.co_consts
-            if c is None or c != function.__doc__
-        ]
-        return [code.co_code.hex(), code.co_names, code.co_varnames, constants]
+        found = []
+        for instruction in dis.get_instructions(code):
+            value = instruction.argval
+            if isinstance(value, types.CodeType):
+                value = plain(value)
+            elif isinstance(value, frozenset):
+                value = sorted(map(repr, value))
+            found.append((instruction.opname, repr(value)))
+        return found
 
     digest = hashlib.sha256(repr(plain(function.__code__)).encode()).hexdigest()[:12]
     return f"{_PYTHON}: {digest}"
 
 
 def _name(value: Any) -> str:
-    """A function's or class's name, or that of a value's class, with its module."""
+    """A function's or class's name, or that of a value's class; that of a library with its module.
+
+    A user's own module is called otherwise when it is run as a script, or moved; what it does is told by its code.
+    """
     named = value if hasattr(value, "__qualname__") else type(value)
     if isinstance(value, types.FunctionType):
         module, name = value.__globals__.get("__name__", ""), getattr(value.__code__, "co_qualname", value.__name__)
     else:
         module, name = named.__module__ or "", named.__qualname__
-    if is_of_library(named):
-        return f"{module}.{name}"
-    # A script is called otherwise when it is run with -m, or imported: its file's name stays.
-    file = getattr(sys.modules.get(module), "__file__", None)
-    return f"{Path(file).stem if file and module == '__main__' else module.rpartition('.')[2]}.{name}"
+    return f"{module}.{name}" if is_of_library(named) else name
 
 
 def _short(tree: Any) -> str:

@@ -97,6 +97,25 @@ def test_right_chains_are_not_refused_in_bfloat16(tx):
     train.init_state(Half(), tx, jax.random.key(0), (4, 4, 1))
 
 
+@pytest.mark.parametrize(
+    "tx",
+    [
+        optax.MultiSteps(optax.chain(optim.sgd(0.1), optim.snapshots(1, 2)), 2).gradient_transformation(),
+        optax.chain(optax.clip(1.0), optax.MultiSteps(optax.chain(optim.sgd(0.1), optim.reduce_on_plateau()), 2)),
+    ],
+    ids=["snapshots", "plateau"],
+)
+def test_links_that_would_not_be_told_what_they_need_are_refused_at_once(tx):
+    with pytest.raises(ValueError, match="stands inside of a transformation that does not hand on what it needs"):
+        train.init_state(MODEL, tx, jax.random.key(0), SHAPE)
+
+
+@pytest.mark.parametrize("link", [optim.swa(1), optim.ema(0.9), optim.snapshots(2, 2)])
+def test_two_of_one_name_are_refused_before_training(link):
+    with pytest.raises(ValueError, match='the chain has 2 of .*; give each a name of its own, as in .*name="long"'):
+        train.init_state(MODEL, optax.chain(optim.sgd(0.1), link, link), jax.random.key(0), SHAPE)
+
+
 def test_fit_and_a_step_refuse_it_too(fashion):
     """With a state that was made for another chain of the same structure."""
     train_set = fashion[0][:64]

@@ -262,7 +262,7 @@ def test_a_checkpoint_whose_files_are_all_damaged_is_reported_with_its_folder(wr
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": models.mlp(3, widths=(5,))}, r"model: there helpers.NoisyNormNet, here jaxdl.models.mlp.MLP"),
+        ({"model": models.mlp(3, widths=(5,))}, r"model: there NoisyNormNet, here jaxdl.models.mlp.MLP"),
         ({"tx": optim.adam(0.1)}, r"opt_state/0/\d/.*"),
         ({"dataset": random_dataset(50, seed=1)}, r"data: there <random train: 50 images.*CRC-32"),
         ({"dataset": random_dataset(60)}, r"data: there <random train: 50 images .*, here <random train: 60 images"),
@@ -285,9 +285,15 @@ def test_another_rate_is_noticed(tmp_path):
     fit(fresh(model, optim.sgd(0.1)), 3, model, optim.sgd(0.1), checkpoint_dir=tmp_path)
     with pytest.warns(
         train.OptimizerChangedWarning,
-        match=r"the optimizer is not the one with which .*step_size: there -0.1, here -0.2",
+        match=r"the optimizer is not the one with which .*What differs: step_size: there -0.1, here -0.2$",
     ):
         fit(fresh(model, optim.sgd(0.2)), 6, model, optim.sgd(0.2), checkpoint_dir=tmp_path)
+
+
+def test_another_evaluation_set_is_noticed(tmp_path):
+    fit(fresh(), 3, eval_set=SET[:20], checkpoint_dir=tmp_path)
+    with pytest.warns(train.EvaluationChangedWarning, match=r"there <random train: 20 .*, here <random train: 30 "):
+        fit(fresh(), 6, eval_set=SET[:30], checkpoint_dir=tmp_path)
 
 
 def test_versions_and_settings_are_kept(tmp_path):

@@ -144,7 +144,7 @@ class Net(nn.Module):
         (Scaled(1.0), Scaled(2.0), "loss.factor: there 1.0, here 2.0"),
         (Scaled(1.0).__call__, Scaled(2.0).__call__, "loss.self.factor: there 1.0, here 2.0"),
         (train.cross_entropy, train.label_smoothing(0.1), "loss: there jaxdl.train.losses.cross_entropy, here"),
-        (Scaled, Net, "loss: there test_identity.Scaled, here test_identity.Net"),
+        (Scaled, Net, "loss: there Scaled, here Net"),
         (jnp.zeros(3), jnp.ones(3), "loss: there float32 [3], CRC-32"),
         (jax.random.key(0), jax.random.key(1), "loss: there uint32 [2], CRC-32"),
         (Net(3), Net(4), "loss.width: there 3, here 4"),
@@ -240,7 +240,19 @@ def test_a_script_is_the_same_run_by_its_path_and_as_a_module(tmp_path):
         for c in commands
     }
     assert len(found) == 1
-    assert "my_run.loss" in found.pop()
+    (tmp_path / "my_run.py").rename(tmp_path / "renamed.py")
+    command = [sys.executable, "-c", "exec(open('renamed.py').read())"]  # as a notebook does
+    found.add(subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout)
+    assert len(found) == 1
+
+
+def test_comments_and_docstrings_are_no_change():
+    def source(extra):
+        namespace = {}
+        exec(f"def outer():\n    def f(x):\n{extra}        return x + 1\n    return f\nf = outer()", namespace)
+        return describe(namespace["f"])
+
+    assert source("") == source("        # x is a number\n") == source('        """Adds one."""\n')
 
 
 def test_a_global_value_that_a_function_reads_belongs_to_it(monkeypatch):

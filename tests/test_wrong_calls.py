@@ -326,6 +326,32 @@ CALLS = [
     ("transfer.refreeze(S, lambda path: True, P)", "must hold one"),
     ('transfer.load_torch_weights(models.mlp(), "nothing.pth")', "there is no file nothing.pth", "FileNotFoundError"),
     # train
+    ("fit(augment=lambda images: images)", "augment is called with keys [16], one for each image || TypeError"),
+    ("fit(augment=lambda images, keys: images)", "fit: augment must give as many images"),
+    (
+        "fit(augment=lambda keys, images: images[:4])",
+        "augment must give as many images as it is given, [16, 28, 28, 1]",
+    ),
+    ("fit(augment=lambda keys, images: images / 255)", "scaled twice"),
+    (
+        "fit(augment=lambda keys, images: images + jax.random.randint(keys, images.shape, 0, 9, 'uint8'))",
+        "augment is called with keys [16], one for each image",
+    ),
+    ("fit(loss=optax.softmax_cross_entropy)", "loss is called with logits float32 [16, 10] and labels int32 [16]"),
+    ("fit(loss=lambda logits: logits)", "loss is called with logits || TypeError"),
+    ("fit(loss=lambda logits, labels: (logits, labels))", "loss must map logits"),
+    ("fit(loss=lambda logits, labels: jnp.argmax(logits, -1) != labels)", "loss must map logits || bool"),
+    (
+        "fit(preprocess=lambda images: np.asarray(images) / 255)",
+        "preprocess is called with images || compiled, and fails",
+    ),
+    ("optim.sgd(lambda step: 0.1 if step < 2 else 0.01)", "looks at the number of updates in Python || jnp.where"),
+    ("optim.adam(lambda step: None)", "must be a schedule that gives one number, got None"),
+    ("optim.momentum(lambda step: jnp.ones(3))", "must be a schedule that gives one number"),
+    (
+        "train.init_state(NET, optax.chain(SGD, optim.swa(0), optim.swa(1)), K, SHAPE)",
+        "the chain has 2 of swa, called 'swa', 'swa' || name=",
+    ),
     (
         "train.init_state(models.ResNet, SGD, K, SHAPE)",
         "init_state: model must be a flax.linen module || pass an instance",
@@ -434,7 +460,7 @@ CALLS = [
     ),
     (
         "train.make_step(NET, SGD, loss=lambda logits, labels: train.cross_entropy(logits, labels).mean(), preprocess=SET.standardize)(STATE, BATCH)",
-        "loss must map || got shape () for a batch of 16 || leave the mean",
+        "loss must map || for a batch of 16 || leave the mean",
     ),
     (
         "train.make_step(NET, SGD, accumulate=5, preprocess=SET.standardize)(STATE, BATCH)",

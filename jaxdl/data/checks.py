@@ -46,7 +46,10 @@ def input_struct(
 ) -> jax.ShapeDtypeStruct:
     """Shape and dtype of what a model is shown for one image; raises `ValueError` if those would be integers."""
     image = jax.ShapeDtypeStruct((1, *image_shape), jax.dtypes.canonicalize_dtype(dtype))
-    inputs = image if preprocess is None else jax.eval_shape(preprocess, image)
+    if preprocess is None:
+        inputs = image
+    else:
+        inputs = called(function, "preprocess", "images [batch, height, width, channels]", preprocess, image)
     require(
         hasattr(inputs, "shape") and len(inputs.shape) >= 1 and inputs.shape[0] == 1,
         f"{function}: preprocess must map images [batch, ...] to model inputs [batch, ...], "
@@ -78,3 +81,65 @@ def check_labels(function: str, labels: Any, classes: int) -> None:
         f"{function}: labels must be in 0..{classes - 1} as the model has {classes} outputs, "
         f"got labels {lowest}..{highest}; leave out examples that have no class",
     )
+
+
+def called(function: str, name: str, what: str, f: Callable, *structs: Any) -> Any:
+    """What a user's function gives, by shapes alone; a `ValueError` that names it if it fails.
+
+    Args:
+      function: named in the error.
+      name: of the argument that was passed.
+      what: that it is called with, in words.
+      f: the user's function.
+      *structs: its arguments, trees of `jax.ShapeDtypeStruct`.
+    """
+    try:
+        return jax.eval_shape(f, *structs)
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise ValueError(
+            f"{function}: {name} is called with {what}, compiled, and fails: {type(error).__name__}: {first}"
+        ) from error
+
+
+def check_augment(function: str, augment: Callable, images: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """What an augmentation makes of a batch, by shapes alone; raises `ValueError` if it is not as many images."""
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), images.shape[0]))
+    what = f"keys [{images.shape[0]}], one for each image, and images {list(images.shape)}"
+    found = called(function, "augment", what, augment, keys, images)
+    shape = getattr(found, "shape", ())
+    require(
+        shape[:1] == images.shape[:1] and len(shape) == len(images.shape),
+        f"{function}: augment must give as many images as it is given, {list(images.shape)}, got {found}",
+    )
+    return found
+
+
+def check_loss_of(function: str, loss: Callable, batch: int, classes: int) -> None:
+    """Raises `ValueError` unless a loss takes logits and class numbers, and gives one number for each example."""
+    logits, labels = jax.ShapeDtypeStruct((batch, classes), jnp.float32), jax.ShapeDtypeStruct((batch,), jnp.int32)
+    what = f"logits float32 [{batch}, {classes}] and labels int32 [{batch}]"
+    found = called(function, "loss", what, loss, logits, labels)
+    shape = getattr(found, "shape", None)
+    remedy = "; leave the mean over the batch to the step" if shape == () else ""
+    require(
+        shape == (batch,) and jnp.issubdtype(found.dtype, jnp.floating),
+        f"{function}: loss must map logits [batch, classes] and labels [batch] to losses [batch], got {found} for a "
+        f"batch of {batch}{remedy}",
+    )
+
+
+def check_functions(
+    function: str,
+    dataset: Dataset,
+    batch_size: int,
+    loss: Callable,
+    augment: Callable | None = None,
+    preprocess: Callable | None = None,
+) -> None:
+    """Raises `ValueError` for a loss, or an augmentation, that cannot be called with batches of a data set."""
+    check_loss_of(function, loss, batch_size, dataset.num_classes)
+    if augment is not None:
+        images = jax.ShapeDtypeStruct((batch_size, *dataset.image_shape), dataset.images.dtype)
+        found = check_augment(function, augment, images)
+        input_struct(function, found.shape[1:], found.dtype, preprocess)

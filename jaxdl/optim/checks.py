@@ -41,6 +41,19 @@ def check_schedule(function: str, name: str, value: Any) -> None:
         ) from error
     except ValueError:  # a function that does not tell its arguments
         pass
+    try:
+        rate = jax.eval_shape(value, jax.ShapeDtypeStruct((), "int32"))
+    except jax.errors.ConcretizationTypeError as error:
+        raise ValueError(
+            f"{function}: {name} is a schedule that looks at the number of updates in Python, and that is known to the "
+            f"device alone, got {name}={shown(value)}; use jnp.where for if, or optim.step_decay and optim.join"
+        ) from error
+    except Exception:  # what else is wrong with it shows where it is called
+        return
+    require(
+        getattr(rate, "shape", None) == (),
+        f"{function}: {name} must be a schedule that gives one number, got {rate} from {name}={shown(value)}",
+    )
 
 
 def check_number(function: str, name: str, value: Any, *, at_least: float = 0, below: float = float("inf")) -> None:

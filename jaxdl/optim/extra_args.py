@@ -5,6 +5,10 @@ from typing import Any
 import optax
 
 
+class MissingArgumentError(ValueError):
+    """A link was not told what its update needs."""
+
+
 def with_extra_args(tx: Any) -> optax.GradientTransformationExtraArgs:
     """A chain whose update takes further arguments and hands them to the links that want them.
 

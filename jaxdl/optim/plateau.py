@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from jaxdl.arguments import check_choice, check_real, require, shown
 from jaxdl.optim.checks import check_opt_state, check_updates
+from jaxdl.optim.extra_args import MissingArgumentError
 
 
 class PlateauState(NamedTuple):
@@ -112,7 +113,7 @@ def reduce_on_plateau(
         del params, extra
         if every is not None:
             if value is None:
-                raise ValueError(
+                raise MissingArgumentError(
                     f"{name}: update needs the value to watch; call tx.update(grads, state, params, value=loss), use "
                     "train.make_step, or pass every=None and call observe"
                 )

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxdl.arguments import check_dtype, check_integer, require
 from jaxdl.optim.averaging import beside, check_name, check_one_member, find_named, is_due, reached_params
 from jaxdl.optim.checks import check_known, check_updates
+from jaxdl.optim.extra_args import MissingArgumentError
 from jaxdl.tree import find_states, is_masked
 from jaxdl.typing import Params
 
@@ -89,7 +90,7 @@ def snapshots(
         statistics = state.batch_stats
         if jax.tree.leaves(statistics):
             if batch_stats is None:
-                raise ValueError(
+                raise MissingArgumentError(
                     "snapshots: this state stores batch statistics, so update needs them; call "
                     "tx.update(grads, state, params, batch_stats=batch_stats) or use train.make_step"
                 )

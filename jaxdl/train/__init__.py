@@ -1,6 +1,12 @@
 """Training: a state, a pure step at every scale, and a loop that owns nothing else and loses nothing."""
 
-from jaxdl.train.checkpoint import CheckpointError, DamagedCheckpointWarning, OptimizerChangedWarning, restore
+from jaxdl.train.checkpoint import (
+    CheckpointError,
+    DamagedCheckpointWarning,
+    EvaluationChangedWarning,
+    OptimizerChangedWarning,
+    restore,
+)
 from jaxdl.train.description import IndistinctRunWarning
 from jaxdl.train.errors import PREEMPTED, NonFiniteLossError, PreemptedError, TrainingInterruptedError
 from jaxdl.train.evaluation import evaluate
@@ -18,6 +24,7 @@ __all__ = [
     "PREEMPTED",
     "CheckpointError",
     "DamagedCheckpointWarning",
+    "EvaluationChangedWarning",
     "History",
     "IndistinctRunWarning",
     "Metrics",

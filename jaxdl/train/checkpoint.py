@@ -53,6 +53,10 @@ class OptimizerChangedWarning(UserWarning):
     """A run goes on with an optimizer that computes something else than the one it was begun with."""
 
 
+class EvaluationChangedWarning(UserWarning):
+    """A run goes on with another evaluation set than the one it was begun with."""
+
+
 def restore(
     folder: str | os.PathLike,
     like: TrainState,
@@ -256,14 +260,25 @@ class Checkpoints:
         lines += [f"{name}: there {given[name][1]}, here {dtype}" for name, (_, dtype) in needed.items()
                   if given[name][1] != dtype]  # fmt: skip
         require(not lines, where)
+        if not about:
+            return
         # Only between equal versions: another optax may build the same chain of other functions.
-        same_versions = metadata.get("versions") == about.get("versions")
-        changed = differences(metadata.get("optimizer"), about.get("optimizer"), "tx") if about else []
-        if same_versions and changed:
+        changed = differences(metadata.get("optimizer"), about["optimizer"], "tx")
+        if changed and metadata.get("versions") == about["versions"]:
+            # One argument often stands in several functions of a chain.
+            parts = [line.partition(": ") for line in changed]
+            lines = dict.fromkeys(f"{place.rpartition('.')[2]}: {rest}" for place, _, rest in parts)
             warnings.warn(
                 f"the optimizer is not the one with which {self.folder} was written; going on with the new one. "
-                f"What differs: {'; '.join(changed[:5])}",
+                f"What differs: {'; '.join(list(lines)[:5])}",
                 OptimizerChangedWarning,
+                stacklevel=5,
+            )
+        if metadata.get("eval_set") != about["eval_set"]:
+            warnings.warn(
+                f"eval_set is not the one with which {self.folder} was written (there {metadata.get('eval_set')}, here "
+                f"{about['eval_set']}); errors before and after in the history are of different images",
+                EvaluationChangedWarning,
                 stacklevel=5,
             )
 

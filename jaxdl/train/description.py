@@ -18,11 +18,16 @@ class IndistinctRunWarning(UserWarning):
 
 
 def describe_run(
-    model: Any, tx: optax.GradientTransformation, state: TrainState, train_set: Dataset, **settings: Any
+    model: Any,
+    tx: optax.GradientTransformation,
+    state: TrainState,
+    train_set: Dataset,
+    eval_set: Dataset | None,
+    **settings: Any,
 ) -> dict[str, Any]:
-    """What is kept beside the arrays: settings that must not change in a run, and what is good to know."""
+    """What is kept beside the arrays: settings that must not change in a run, and those whose change is a warning."""
     described = {}
-    for name, value in {"model": model, **settings, "optimizer": tx}.items():
+    for name, value in {"model": model, **settings, "optimizer": tx.update}.items():
         described[name], unknown = describe(value)
         if unknown:
             warnings.warn(
@@ -34,10 +39,15 @@ def describe_run(
     optimizer = described.pop("optimizer")
     return {
         "settings": {
-            "data": f"{train_set!r}, CRC-32 {crc32(train_set.images) ^ crc32(train_set.labels):08x}",
+            "data": _named(train_set),
             "key": str(jax.random.key_data(state.key).tolist()),
             **described,
         },
         "optimizer": optimizer,
+        "eval_set": "none" if eval_set is None else _named(eval_set),
         "versions": {name: importlib.metadata.version(name) for name in ("jaxdl", "jax", "flax", "optax")},
     }
+
+
+def _named(dataset: Dataset) -> str:
+    return f"{dataset!r}, CRC-32 {crc32(dataset.images) ^ crc32(dataset.labels):08x}"

@@ -45,6 +45,9 @@ class PreemptedError(SystemExit):
 class TrainingInterruptedError(KeyboardInterrupt):
     """Ctrl-C came. With `checkpoint_dir` the run has saved itself, and the same call goes on from there.
 
+    It is a KeyboardInterrupt, so `except Exception` lets it pass. Python ends a script that does not catch it with exit
+    code 1 (130 is for KeyboardInterrupt itself; the experiments' command line gives that).
+
     Attributes:
       state, history: as `fit` would have returned them.
     """

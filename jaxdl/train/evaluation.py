@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxdl.arguments import check_function, check_integer
 from jaxdl.data import Dataset, take_batch
-from jaxdl.data.checks import check_dataset, check_model_fits
+from jaxdl.data.checks import check_dataset, check_functions, check_model_fits
 from jaxdl.program_cache import remembered
 from jaxdl.train.losses import Loss, check_loss, cross_entropy, per_example
 from jaxdl.train.sharding import Layout, layout_of
@@ -59,6 +59,7 @@ def evaluate(
         check_function("evaluate", "preprocess", preprocess, "train_set.standardize")
     preprocess = preprocess or dataset.standardize
     check_variables("evaluate", model, state, check_model_fits("evaluate", model, dataset, preprocess))
+    check_functions("evaluate", dataset, min(batch_size, len(dataset)), loss)
     return Evaluator(model, dataset, layout_of(state.params), loss, preprocess, batch_size=batch_size)(state)
 
 

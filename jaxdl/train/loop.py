@@ -20,7 +20,7 @@ import optax
 from jaxdl import optim
 from jaxdl.arguments import check_choice, check_flag, check_function, check_integer, require
 from jaxdl.data import Augment, Dataset, epoch_order
-from jaxdl.data.checks import check_dataset, check_model_fits
+from jaxdl.data.checks import check_dataset, check_functions, check_model_fits
 from jaxdl.program_cache import remembered
 from jaxdl.progress import progress_bar
 from jaxdl.train.checkpoint import Checkpoints, check_checkpointing
@@ -177,6 +177,7 @@ def fit(
         'fit: on_nonfinite="roll_back" needs checkpoints to return to; pass checkpoint_dir=...',
     )
     check_variables("fit", model, state, check_model_fits("fit", model, train_set, rule.preprocess))
+    check_functions("fit", train_set, batch_size, loss, augment, rule.preprocess)
     check_order("fit", tx, state.params, state.batch_stats)
     step = int(state.step)
     require(
@@ -190,10 +191,8 @@ def fit(
         keeper = None
         if checkpoint_dir is not None:
             checkpoints = stack.enter_context(Checkpoints(Path(checkpoint_dir), keep=keep_checkpoints))
-            named = {"loss": loss, "preprocess": rule.preprocess, "augment": augment}
-            about = describe_run(
-                model, tx, layout.collect(state), train_set, batch_size=batch_size, accumulate=accumulate, **named
-            )
+            named = {"loss": loss, "preprocess": rule.preprocess, "augment": augment, "batch_size": batch_size}
+            about = describe_run(model, tx, layout.collect(state), train_set, eval_set, accumulate=accumulate, **named)
             keeper = Keeper(checkpoints, about, every=checkpoint_every or steps_per_epoch)
             state, history = keeper.resume(state, steps)
             if int(state.step) > step:

@@ -1,6 +1,5 @@
 """Whether the averages in a chain stand where they see what the chain leads to."""
 
-import contextlib
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ from jaxdl import optim, transfer
 from jaxdl.arguments import require
 from jaxdl.optim import EmaState, LookaheadState, PlateauState, SnapshotState, SwaState
 from jaxdl.optim.averaging import every_iterate_due
-from jaxdl.optim.extra_args import with_extra_args
+from jaxdl.optim.extra_args import MissingArgumentError, with_extra_args
 from jaxdl.program_cache import remembered
 from jaxdl.transfer.finetune import FreezeState
 from jaxdl.tree import find_states, path_name
@@ -35,23 +34,47 @@ def check_order(function: str, tx: optax.GradientTransformation, params: Params,
       batch_stats: the model's batch statistics.
     """
     opt_state = jax.eval_shape(tx.init, params)
-    if not find_states(opt_state, (SwaState, EmaState, SnapshotState, LookaheadState)):
+    if not find_states(opt_state, (SwaState, EmaState, SnapshotState, LookaheadState, PlateauState)):
         return
+    _check_names(function, opt_state)
     # One of each kind will do (and compiles faster), unless parameters are treated by their names.
     by_name = find_states(opt_state, (FreezeState, optax.MaskedNode))
     outlines = [_outline(params)] if by_name else [_outline(_one_of_each_kind(params)), _outline(params)]
     wrong = None
     for outline in outlines:
-        # What fails here is wrong in another way, which shows where the chain is used.
-        with contextlib.suppress(Exception), jax.ensure_compile_time_eval():
-            wrong = _out_of_order(tx, outline, _outline(batch_stats))
+        try:
+            with jax.ensure_compile_time_eval():
+                wrong = _out_of_order(tx, outline, _outline(batch_stats))
             break
+        except MissingArgumentError as error:
+            raise ValueError(
+                f"{function}: {str(error).partition(':')[0]} stands inside of a transformation that does not hand on "
+                "what it needs to be told, as optax.MultiSteps(...) within a chain. Put it after that transformation, "
+                "or pass optax.MultiSteps(...) itself as tx"
+            ) from error
+        except Exception:  # what is wrong in another way shows where the chain is used
+            continue
     require(
         wrong is None,
         f"{function}: {wrong} stands in the chain before a link that changes the updates, so it sees parameters that "
         "are never reached. Put it after the learning rate, weight decay and transfer.freeze: "
         f"optax.chain(..., optax.scale_by_learning_rate(rate), optim.{wrong}(...)), averages and snapshots last",
     )
+
+
+def _check_names(function: str, opt_state: Any) -> None:
+    """Raises `ValueError` if two averages, or two snapshots, of one name could not be told apart when read."""
+    for what, kind, field in (
+        ("swa", SwaState, "mean"),
+        ("ema", EmaState, "mean"),
+        ("snapshots", SnapshotState, "params"),
+    ):
+        names = [name for state in find_states(opt_state, kind) for name in getattr(state, field)]
+        require(
+            len(set(names)) == len(names),
+            f"{function}: the chain has {len(names)} of {what}, called {', '.join(map(repr, names))}; give each a name "
+            f'of its own, as in optim.{what}(..., name="long")',
+        )
 
 
 def _outline(tree: Any) -> tuple:

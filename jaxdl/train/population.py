@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxdl import optim
 from jaxdl.arguments import check_choice, check_function, check_integer, check_key, require, shown
 from jaxdl.data import Augment, Dataset, epoch_order, take_batch
-from jaxdl.data.checks import check_dataset, check_model_fits
+from jaxdl.data.checks import check_dataset, check_functions, check_model_fits
 from jaxdl.ensemble.predict import MEMBERS, members_mesh
 from jaxdl.program_cache import remembered
 from jaxdl.train.errors import NonFiniteLossError
@@ -99,8 +99,9 @@ def population(
       progress: True for a progress bar, False for none, or a function that is told (steps of all members, newest loss).
 
     Returns:
-      The states, histories, and who diverged. A member whose loss is not finite, or that is stopped, does not disturb
-      the others. `seconds` in the histories are those of all members together, but for "loop".
+      The states, histories, and who diverged. Nothing is written on the way: Ctrl-C ends it and leaves nothing.
+      A member whose loss is not finite, or that is stopped, does not disturb the others. `seconds` in the histories are
+      those of all members together, but for "loop".
 
     Raises:
       ValueError: an argument is not what it should be.
@@ -132,6 +133,7 @@ def population(
     require(stop is None or eval_set is not None, f"{name}: stop is asked after evaluations; pass eval_set=...")
     steps_per_epoch = train_set.steps_per_epoch(batch_size)
     check_model_fits(name, model, train_set, preprocess)
+    check_functions(name, train_set, batch_size, loss, augment, preprocess)
 
     states = [init_state(model, tx, key, train_set.image_shape) for key in keys]
     eval_every = check_evaluation(name, train_set, eval_set, eval_every, steps_per_epoch, states[0])

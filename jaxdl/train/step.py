@@ -16,7 +16,7 @@ from jax.core import Tracer
 from jaxdl import optim, transfer
 from jaxdl.arguments import check_choice, check_flag, check_function, check_integer, require, shown
 from jaxdl.data import Augment, take_batch
-from jaxdl.data.checks import check_labels, check_outputs, input_struct
+from jaxdl.data.checks import check_augment, check_labels, check_loss_of, check_outputs, input_struct
 from jaxdl.models.layers import synchronized_statistics
 from jaxdl.optim.extra_args import with_extra_args
 from jaxdl.program_cache import remembered
@@ -272,10 +272,14 @@ def check_first_batch(function: str, state: TrainState, batch: Batch, rule: Rule
         images.dtype == np.uint8 or jnp.issubdtype(images.dtype, jnp.floating),
         f"{function}: images must be uint8 or floating point, got {images.dtype}",
     )
-    inputs = input_struct(function, images.shape[1:], images.dtype, rule.preprocess)
+    given = jax.ShapeDtypeStruct(images.shape, jax.dtypes.canonicalize_dtype(images.dtype))
+    if rule.augment is not None:
+        given = check_augment(function, rule.augment, given)
+    inputs = input_struct(function, given.shape[1:], given.dtype, rule.preprocess)
     shapes = model_shapes(rule.model, inputs.shape[1:], inputs.dtype)
     check_variables(function, rule.model, state, shapes)
     classes = check_outputs(function, rule.model, shapes)
+    check_loss_of(function, rule.loss, len(images), classes)
     if not isinstance(labels, Tracer) and getattr(labels, "is_fully_addressable", True):
         check_labels(function, labels, classes)
     check_order(function, rule.tx, state.params, state.batch_stats)
