@@ -59,10 +59,10 @@ class BatchNorm(nn.Module):
 
     where the batch's variance enters as the unbiased estimate, n / (n - 1) times the biased one. Differs from
     `flax.linen.BatchNorm` in that alone, in `momentum`'s default (theirs 0.99) and in rounding. The variance is one
-    pass over the input, as theirs, E d^2 - (E d)^2, but d is the distance from the mean of the batch's first example,
-    not from 0. So a mean that is large against the deviation costs no digits. What the difference can cost is bounded:
-    if the first of n examples is off by D, the variance is at least D^2 / n, and so the variance's relative error at
-    most about n times float32's 6e-8, however far off that example is.
+    pass over the input, as theirs, E d^2 - (E d)^2, but d is the distance from one number of this very batch (in the
+    middle of its first example), not from 0. So a mean that is large against the deviation costs no digits. If that
+    number is z deviations off the mean, the variance's relative error is about 1 + z^2 times float32's 6e-8; and if the
+    whole first example of n is off, at most about n times.
 
     Collections: "params" (scale, bias), "batch_stats" (mean, var), all float32 [channels]; what torch calls weight,
     bias, running_mean and running_var.
@@ -108,7 +108,7 @@ class BatchNorm(nn.Module):
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if train:
             # The origin only says where distances are taken from: in exact arithmetic nothing depends on it.
-            origin = lax.stop_gradient(_mean_of_first_example(wide))
+            origin = lax.stop_gradient(_middle_of_first_example(wide))
             distance = wide - origin
             centre, batch_mean, batch_var, count = self._batch_statistics(origin, distance)
             if not self.is_initializing():
@@ -144,11 +144,12 @@ class BatchNorm(nn.Module):
         return pooled - (origin - origins[0]), origins[0] + pooled, variance, count * devices
 
 
-def _mean_of_first_example(x: jax.Array) -> jax.Array:
-    """Each channel's mean over the positions of [batch, ..., channels]'s first example."""
-    positions = x[:1].reshape(-1, x.shape[-1])
-    # About the first position, because a plain sum of numbers of large mean would be rounded by many deviations.
-    return positions[0] + jnp.mean(positions - positions[0], 0)
+def _middle_of_first_example(x: jax.Array) -> jax.Array:
+    """Each channel's number at the middle position of [batch, ..., channels]'s first example.
+
+    Not a mean over positions: that small sum, on which all else waits, took 13 % of a ResNet-20 step on a CPU.
+    """
+    return x[(0, *(side // 2 for side in x.shape[1:-1]))]
 
 
 class GroupNorm(nn.Module):
