@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import listens_to_ctrl_c
 
 from jaxdl import train
 
@@ -16,7 +17,8 @@ STEPS = 18
 
 def start(net, folder, *options, steps=STEPS):
     command = [sys.executable, str(CHILD), net, str(folder / "run"), str(folder / "out"), str(steps), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, preexec_fn=listens_to_ctrl_c, **pipes)
 
 
 def stopped_after(net, folder, update, number, *options, steps=STEPS):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import numbers, without_times
+from helpers import listens_to_ctrl_c, numbers, without_times
 
 from jaxdl import data, ensemble, models, optim, train
 from jaxdl.models import layers
@@ -54,6 +54,15 @@ def interrupt_at(update):
     return progress
 
 
+@pytest.fixture
+def ctrl_c():
+    """Python's own handling of SIGINT, also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_without_a_folder_hands_state_and_history_over(small):
     model, tx = models.resnet_cifar(8), chain()
     state = train.init_state(model, tx, KEY, small[0].image_shape)
@@ -71,6 +80,7 @@ def test_ctrl_c_without_a_folder_hands_state_and_history_over(small):
     np.testing.assert_array_equal(np.concatenate([history.loss, rest.loss]), expected[1].loss)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_second_ctrl_c_ends_the_program_at_once(small):
     def twice(step, loss):
         os.kill(os.getpid(), signal.SIGINT)
@@ -118,9 +128,13 @@ def test_in_a_thread_signals_are_left_alone(small):
 
 def test_the_command_line_ends_with_one_line_and_130(tmp_path):
     command = [sys.executable, "-m", "experiments.optimizers", "--steps", "100000", "--out", str(tmp_path)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, preexec_fn=listens_to_ctrl_c, **pipes) as child:
         threading.Timer(15, lambda: child.send_signal(signal.SIGINT)).start()
-        _, errors = child.communicate()
+        try:
+            _, errors = child.communicate(timeout=120)
+        finally:
+            child.kill()
     assert child.returncode == 130, errors
     assert "Traceback" not in errors
     assert errors.rstrip().splitlines()[-1].endswith("interrupted")
