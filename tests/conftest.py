@@ -1,6 +1,7 @@
 """Settings and fixtures for all tests."""
 
 import os
+import signal
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +44,14 @@ def x64():
     """Double precision within the test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def ctrl_c():
+    """Python's own handling of SIGINT, which what a shell starts in the background ignores, and its children too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

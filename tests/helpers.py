@@ -1,7 +1,5 @@
 """Things several test files use."""
 
-import signal
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -48,11 +46,6 @@ def numbers(state):
         return np.asarray(jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf)
 
     return jax.tree.map(plain, state)
-
-
-def listens_to_ctrl_c():
-    """For `subprocess.Popen(preexec_fn=)`: what a shell starts in the background ignores SIGINT, its children too."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def without_times(history):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import listens_to_ctrl_c
 
 from jaxdl import train
 
@@ -18,7 +17,7 @@ STEPS = 18
 def start(net, folder, *options, steps=STEPS):
     command = [sys.executable, str(CHILD), net, str(folder / "run"), str(folder / "out"), str(steps), *options]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, preexec_fn=listens_to_ctrl_c, **pipes)
+    return subprocess.Popen(command, **pipes)
 
 
 def stopped_after(net, folder, update, number, *options, steps=STEPS):
@@ -67,6 +66,7 @@ def test_killed_and_rerun_it_ends_with_the_same_bits(net, tmp_path):
 
 
 @pytest.mark.parametrize("options", [(), ("scan",)], ids=["single steps", "scanned"])
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_saves_and_the_same_call_goes_on(options, tmp_path):
     """Scanned blocks are cut wherever the signal finds them, within an epoch; the bits do not depend on where."""
     steps = 1200  # four epochs

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import listens_to_ctrl_c, numbers, without_times
+from helpers import numbers, without_times
 
 from jaxdl import data, ensemble, models, optim, train
 from jaxdl.models import layers
@@ -52,14 +52,6 @@ def interrupt_at(update):
             os.kill(os.getpid(), signal.SIGINT)
 
     return progress
-
-
-@pytest.fixture
-def ctrl_c():
-    """Python's own handling of SIGINT, also where the tests were started in the background, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("ctrl_c")
@@ -126,10 +118,11 @@ def test_in_a_thread_signals_are_left_alone(small):
     assert int(ended[0][0].step) == 3
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_the_command_line_ends_with_one_line_and_130(tmp_path):
     command = [sys.executable, "-m", "experiments.optimizers", "--steps", "100000", "--out", str(tmp_path)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=ROOT, preexec_fn=listens_to_ctrl_c, **pipes) as child:
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as child:
         threading.Timer(15, lambda: child.send_signal(signal.SIGINT)).start()
         try:
             _, errors = child.communicate(timeout=120)
