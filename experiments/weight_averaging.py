@@ -176,7 +176,7 @@ def errors(state, params, model, train_set, test_set) -> list[tuple[str, float]]
     """Test error in percent with the run's own batch statistics, and with those estimated again."""
     again = ensemble.update_batch_stats(model, params, train_set)
     return [
-        (form, 100 * train.evaluate(state._replace(params=params, batch_stats=stats), model, test_set).error)
+        (form, 100 * train.evaluate(model, state._replace(params=params, batch_stats=stats), test_set).error)
         for form, stats in zip(FORMS, (state.batch_stats, again), strict=True)
     ]
 

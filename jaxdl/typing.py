@@ -9,6 +9,9 @@ from jax.typing import ArrayLike
 Params: TypeAlias = Any
 """A pytree of floating-point arrays: a model's parameters, or anything shaped like them."""
 
+Arrays: TypeAlias = Any
+"""A pytree of arrays with a leading axis of examples: one array, or tuples and dicts of them."""
+
 Device: TypeAlias = Any
 """A `jax.Device`, which is no class to type checkers."""
 
@@ -25,5 +28,15 @@ ScalarOrSchedule: TypeAlias = Scalar | Schedule
 class Batch(NamedTuple):
     """Examples that go through the model together."""
 
-    images: jax.Array  # [batch, height, width, channels], uint8 or floating point
-    labels: jax.Array  # int32 [batch], each in [0, num_classes)
+    inputs: Arrays  # [batch, ...]: images [batch, height, width, channels] for example
+    targets: Arrays  # [batch, ...]: class numbers int32 [batch] for example
+
+    @property
+    def images(self) -> Arrays:
+        """The inputs."""
+        return self.inputs
+
+    @property
+    def labels(self) -> Arrays:
+        """The targets."""
+        return self.targets

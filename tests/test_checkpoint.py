@@ -177,7 +177,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert sorted(int(folder.name) for folder in tmp_path.iterdir()) == [best, 27, 30]
     state, restored = train.restore(tmp_path, fresh(model, tx), which="best")
     assert int(state.step) == best
-    assert train.evaluate(state, model, SET).error == pytest.approx(history.eval_error.min())
+    assert train.evaluate(model, state, SET).error == pytest.approx(history.eval_error.min())
     np.testing.assert_array_equal(restored.loss, history.loss[:best])
     assert int(train.restore(tmp_path, fresh(model, tx), which=27)[0].step) == 27
     with pytest.raises(FileNotFoundError, match=r"no checkpoint 28 that can be read in .*; there are the steps \["):

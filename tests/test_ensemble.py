@@ -178,7 +178,7 @@ def test_a_snapshot_ensemble_from_a_users_script():
     state, _ = train.fit(state, model, tx, dataset, steps=18, batch_size=20, progress=False)
     found = ensemble.evaluate(model, optim.snapshot_variables(state.opt_state), dataset)
     assert len(found.ensemble.error) == 2
-    assert found.members.error[-1] == pytest.approx(train.evaluate(state, model, dataset).error)  # it ends a cycle
+    assert found.members.error[-1] == pytest.approx(train.evaluate(model, state, dataset).error)  # it ends a cycle
     params = optim.swa_params(state.opt_state, state.params)
     averaged = state._replace(params=params, batch_stats=ensemble.update_batch_stats(model, params, dataset))
     assert train.evaluate(averaged, model, dataset).loss < 1.5

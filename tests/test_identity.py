@@ -210,7 +210,7 @@ def test_a_changed_setting_is_seen_by_a_loss_that_is_defined_anew():
     settings, found = argparse.Namespace(scale=1.0), []
     for settings.scale in (1.0, 2.0):
         loss = (lambda: lambda logits, labels: settings.scale * train.cross_entropy(logits, labels))()
-        found.append(train.evaluate(state, model, train_set, loss=loss).loss)
+        found.append(train.evaluate(model, state, train_set, loss=loss).loss)
     assert found[1] == pytest.approx(2 * found[0])
 
 
@@ -379,7 +379,7 @@ def test_programs_do_not_pin_what_they_captured_for_ever():
         loop._compiled(
             step.make_rule("test", model, tx, loss=scaled(factor)), train.sharding.make_layout("test", None, "single")
         )
-        train.evaluate(state, model, train_set, loss=scaled(factor))
+        train.evaluate(model, state, train_set, loss=scaled(factor))
     gc.collect()
     assert watched() is None
 

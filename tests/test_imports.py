@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"jaxdl.typing", "jaxdl.arguments", "jaxdl.progress", "jaxdl.identity"},
     {"jaxdl.tree", "jaxdl.program_cache"},
-    {"jaxdl.shapes"},
+    {"jaxdl.modules", "jaxdl.mesh"},
     {"jaxdl.optim", "jaxdl.models", "jaxdl.data"},
     {"jaxdl.transfer"},
     {"jaxdl.ensemble"},

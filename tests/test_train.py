@@ -293,7 +293,7 @@ def test_evaluate_counts_every_example_once(batch_size):
     logits = MODEL.apply(state.variables, SET.standardize(jnp.asarray(SET.images)), train=False)
     logits = np.asarray(logits, np.float64)
     loss = np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(50), SET.labels])
-    found = train.evaluate(state, MODEL, SET, batch_size=batch_size)
+    found = train.evaluate(MODEL, state, SET, batch_size=batch_size)
     assert found.loss == pytest.approx(loss, rel=1e-5)
     assert found.error == pytest.approx(np.mean(logits.argmax(1) != SET.labels), abs=1e-9)
 
@@ -305,7 +305,7 @@ def test_evaluate_takes_another_loss_and_preprocess():
     )
     assert found.loss == pytest.approx(2)
     with pytest.raises(ValueError, match="evaluate: batch_size must be an integer >= 1, got batch_size=0"):
-        train.evaluate(state, MODEL, SET, batch_size=0)
+        train.evaluate(MODEL, state, SET, batch_size=0)
 
 
 def test_progress_bar_shows_the_end(capsys):

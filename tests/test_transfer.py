@@ -74,7 +74,7 @@ def test_pretrained_cifar_resnets_have_their_published_error(cifar10, real_data,
         test_set = test_set[:500]
         other = transfer.load_torch_weights(model, real_data.parents[1] / "weights" / f"{name}.th")
         assert all(jax.tree.leaves(jax.tree.map(np.array_equal, variables, other)))
-    error = 100 * train.evaluate(state, model, test_set, preprocess=IMAGENET).error
+    error = 100 * train.evaluate(model, state, test_set, preprocess=IMAGENET).error
     assert abs(error - published) <= (0.0101 if suffix == ".th" else 4)
 
 

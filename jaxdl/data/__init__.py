@@ -1,9 +1,11 @@
-"""Image data sets as plain arrays: `load("fashion_mini")` ships with the package, others come through tfds."""
+"""Data sets as plain arrays: `load("fashion_mini")` ships with the package, others come through tfds, or are yours."""
 
+from jaxdl.data.arrays import from_arrays
 from jaxdl.data.augment import CROP_AND_FLIP, Augment, Compose, RandomCrop, RandomFlip
-from jaxdl.data.batches import epoch_order, take_batch
-from jaxdl.data.dataset import Dataset, Standardize
+from jaxdl.data.batching import batches, epoch_order, take_batch
+from jaxdl.data.dataset import Dataset
 from jaxdl.data.datasets import DATASETS, load
+from jaxdl.data.standardization import Standardize
 from jaxdl.data.tfds_reader import DatasetNotFoundError
 
 __all__ = [
@@ -16,7 +18,9 @@ __all__ = [
     "RandomCrop",
     "RandomFlip",
     "Standardize",
+    "batches",
     "epoch_order",
+    "from_arrays",
     "load",
     "take_batch",
 ]

@@ -9,7 +9,8 @@ import numpy as np
 
 from jaxdl.arguments import check_flag, require, shown
 from jaxdl.data import array_cache, bundled, tfds_reader
-from jaxdl.data.dataset import Dataset, Standardize, channel_statistics
+from jaxdl.data.dataset import Dataset
+from jaxdl.data.standardization import Standardize, channel_statistics
 
 DATASETS = ("fashion_mini", *tfds_reader.NAMES)
 """The names `load` knows."""

@@ -2,7 +2,8 @@
 
 from jaxdl.ensemble.batch_stats import update_batch_stats
 from jaxdl.ensemble.diversity import disagreement, normalized_diversity, project_predictions, weight_cosine
-from jaxdl.ensemble.predict import Evaluation, Scores, evaluate, log_probabilities, predict, probabilities, scores
+from jaxdl.ensemble.prediction import Evaluation, evaluate, log_probabilities, outputs, predict, probabilities
+from jaxdl.ensemble.scoring import Scores, scores
 
 __all__ = [
     "Evaluation",
@@ -11,6 +12,7 @@ __all__ = [
     "evaluate",
     "log_probabilities",
     "normalized_diversity",
+    "outputs",
     "predict",
     "probabilities",
     "project_predictions",

@@ -13,6 +13,7 @@ from jaxdl.arguments import check_choice, check_integer, require, shown
 from jaxdl.data import Dataset
 from jaxdl.data.checks import check_dataset
 from jaxdl.models import layers
+from jaxdl.modules import apply_model, model_shapes
 from jaxdl.program_cache import remembered
 from jaxdl.tree import path_name
 from jaxdl.typing import Params
@@ -50,7 +51,7 @@ def update_batch_stats(
     Args:
       model: a module with `layers.BatchNorm` or `flax.linen.BatchNorm`.
       params: its parameters, `optim.swa_params(opt_state, params)` for example.
-      batches: a data set, all of it, or batches of images [batch, height, width, channels] of any sizes.
+      batches: a data set, all of it, or batches of inputs [batch, ...] of any sizes.
       batch_size: examples at a time, for a data set; the last batch may be smaller.
       mode: see above.
       preprocess: images to model inputs; by default `standardize` of a data set, and nothing else.
@@ -78,17 +79,21 @@ def update_batch_stats(
         check_dataset(name, "batches", batches)
     if isinstance(batches, Dataset):
         preprocess = preprocess or batches.standardize
-        images = batches.images
-        batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
+        dataset = batches
+        batches = (
+            jax.tree.map(lambda x, i=i: x[i : i + batch_size], dataset.inputs)
+            for i in range(0, len(dataset), batch_size)
+        )
     key = jax.random.key(0) if key is None else key
     parts: dict[str, list] = {}
     layers_of: dict[tuple, Any] = {}  # by the shape of a batch: the model is traced once for each
     for number, batch in enumerate(batches):
-        given = jnp.asarray(batch)
-        if given.shape not in layers_of:
-            layers_of[given.shape] = _layers(model, preprocess, params, given)
+        given = jax.tree.map(jnp.asarray, batch)
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(given))
+        if shapes not in layers_of:
+            layers_of[shapes] = _layers(model, preprocess, params, given)
         key_of_batch = jax.random.fold_in(key, number)
-        for path, moments in _moments(model, preprocess, params, given, key_of_batch, layers_of[given.shape]).items():
+        for path, moments in _moments(model, preprocess, params, given, key_of_batch, layers_of[shapes]).items():
             parts.setdefault(path, []).append(moments)
     require(bool(layers_of), "update_batch_stats: there are no batches to estimate from")
     pool = _pooled if mode == "pooled" else _cumulative
@@ -118,15 +123,15 @@ def _updated(model, preprocess, params, batch_stats, images, key):
     """Batch statistics after one batch."""
     variables = {"params": params, "batch_stats": batch_stats}
     inputs = images if preprocess is None else preprocess(images)
-    _, updated = model.apply(variables, inputs, train=True, rngs={"dropout": key}, mutable=["batch_stats"])
+    rngs = {"dropout": key, "params": jax.random.fold_in(key, 1)}
+    _, updated = apply_model(model, variables, inputs, train=True, rngs=rngs, mutable=["batch_stats", "losses"])
     return updated.get("batch_stats", {})
 
 
 def _layers(model, preprocess, params, images) -> tuple[dict[str, Any], dict[str, _Facts]]:
     """The shapes of a model's batch statistics, and what is known about each BatchNorm without computing."""
     inputs = jax.eval_shape(preprocess, images) if preprocess else images
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros(inputs.shape, inputs.dtype), train=False))
-    empty = shapes.get("batch_stats", {})
+    empty = model_shapes(model, inputs).variables.get("batch_stats", {})
     facts: dict[str, _Facts] = {}
 
     def record(call, arguments, keywords, context):

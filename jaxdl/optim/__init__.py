@@ -16,6 +16,7 @@ from jaxdl.optim.adaptive import (
 )
 from jaxdl.optim.averaging import EmaState, SwaState, ema, ema_params, swa, swa_params
 from jaxdl.optim.decay import add_elastic_net, add_l1, add_l2, decoupled_weight_decay
+from jaxdl.optim.freezing import freeze, gradual_unfreezing, refreeze, scale_by_depth
 from jaxdl.optim.loss_scale import LossScaleState, all_finite, dynamic_loss_scale, loss_scale
 from jaxdl.optim.momentum import (
     LookaheadState,
@@ -25,6 +26,7 @@ from jaxdl.optim.momentum import (
     scale_by_nesterov_lookahead,
 )
 from jaxdl.optim.plateau import PlateauState, observe, reduce_on_plateau
+from jaxdl.optim.rates import learning_rate
 from jaxdl.optim.recipes import adagrad, adam, adamw, alexnet_sgd, momentum, nesterov, rmsprop, sgd, sgdw
 from jaxdl.optim.schedules import (
     cosine_cycles,
@@ -47,8 +49,6 @@ from jaxdl.optim.snapshots import (
     snapshot_params,
     snapshot_variables,
     snapshots,
-    wants_batch_stats,
-    with_batch_stats,
 )
 from jaxdl.tree import mask_by_path, no_bias_no_norm
 
@@ -79,9 +79,12 @@ __all__ = [
     "ema_params",
     "epochs_to_steps",
     "exponential_decay",
+    "freeze",
+    "gradual_unfreezing",
     "inverse_time_decay",
     "join",
     "lbfgs",
+    "learning_rate",
     "lookahead_params",
     "loss_scale",
     "mask_by_path",
@@ -92,9 +95,11 @@ __all__ = [
     "observe",
     "one_cycle",
     "reduce_on_plateau",
+    "refreeze",
     "rmsprop",
     "scale_by_adagrad",
     "scale_by_adam",
+    "scale_by_depth",
     "scale_by_momentum",
     "scale_by_nesterov_lookahead",
     "scale_by_rmsprop",
@@ -109,8 +114,6 @@ __all__ = [
     "swa",
     "swa_params",
     "swa_schedule",
-    "wants_batch_stats",
     "warmup",
     "warmup_cosine",
-    "with_batch_stats",
 ]

@@ -1,7 +1,7 @@
 """A training state and a history as what a checkpoint holds: arrays by path, with check sums."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -81,23 +81,41 @@ def _sum_bits(flat: dict[str, jax.Array]) -> dict[str, jax.Array]:
     return jax.tree.map(total, flat)
 
 
-def history_sums(history: History) -> list[int]:
-    """A check sum of each field."""
-    return [crc32(np.asarray(value)) for value in history]
-
-
 def crc32(array: np.ndarray) -> int:
     """Of an array's bytes."""
     return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
-def history_arrays(history: History) -> dict[str, np.ndarray]:
-    """A history's fields, but for empty ones, which orbax refuses."""
-    arrays = {name: np.atleast_1d(np.asarray(value)) for name, value in history._asdict().items()}
+def history_sums(arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """A check sum of each array of `history_arrays`."""
+    return {name: crc32(np.asarray(array)) for name, array in arrays.items()}
+
+
+def history_arrays(histories: Sequence[History]) -> dict[str, np.ndarray]:
+    """The arrays of histories by path, as in "0/metrics/error", but for empty ones, which orbax refuses."""
+    arrays = {}
+    for number, history in enumerate(histories):
+        for name, value in history._asdict().items():
+            parts = value if isinstance(value, dict) else {"": value}
+            for part, array in parts.items():
+                arrays[f"{number}/{name}/{part}".rstrip("/")] = np.atleast_1d(np.asarray(array))
     return {name: array for name, array in arrays.items() if array.size}
 
 
-def history_from(arrays: Mapping[str, Any]) -> History:
+def histories_from(arrays: Mapping[str, Any], count: int) -> list[History]:
     """Undoes `history_arrays`."""
-    history = History.empty()._replace(**{name: np.asarray(array) for name, array in arrays.items()})
-    return history._replace(seconds=float(np.asarray(history.seconds).reshape(-1)[0]))
+    histories = []
+    for number in range(count):
+        history = History.empty()
+        fields: dict[str, Any] = {name: {} for name, value in history._asdict().items() if isinstance(value, dict)}
+        for path, array in arrays.items():
+            of, name, *part = path.split("/")
+            if of != str(number):
+                continue
+            if part:
+                fields[name][part[0]] = np.asarray(array)
+            else:
+                fields[name] = np.asarray(array)
+        fields["seconds"] = float(fields["seconds"].reshape(-1)[0])
+        histories.append(history._replace(**fields))
+    return histories

@@ -19,8 +19,8 @@ from jaxdl.train.arrays import (
     Outline,
     check_sums,
     flat_arrays,
+    histories_from,
     history_arrays,
-    history_from,
     history_sums,
     plain_state,
     shapes_and_dtypes,
@@ -29,7 +29,7 @@ from jaxdl.train.history import History
 from jaxdl.train.state import TrainState, check_state
 from jaxdl.tree import check_arrays
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 class CheckpointError(OSError):
@@ -37,10 +37,10 @@ class CheckpointError(OSError):
 
     Attributes:
       state: the newest training state, or None if the error came before training.
-      history: what happened until then, or None.
+      history: what happened until then (of a population, a tuple of histories), or None.
     """
 
-    def __init__(self, message: str, state: TrainState | None = None, history: History | None = None):
+    def __init__(self, message: str, state: TrainState | None = None, history: Any = None):
         super().__init__(message)
         self.state, self.history = state, history
 
@@ -62,17 +62,17 @@ def restore(
     like: TrainState,
     *,
     which: int | Literal["newest", "best"] = "newest",
-) -> tuple[TrainState, History]:
-    """Reads a checkpoint that `fit(..., checkpoint_dir=)` wrote.
+) -> tuple[TrainState, Any]:
+    """Reads a checkpoint that `fit`, or `population`, wrote into its `checkpoint_dir`.
 
     Args:
       folder: the `checkpoint_dir`.
       like: a state of the same model and optimizer, `init_state(...)`; the arrays go where its arrays are, on whatever
-        number of devices the checkpoint was written.
+        number of devices the checkpoint was written. For a population, states stacked in the same way.
       which: the newest, the one of the least error on the evaluation set, or the one after so many updates.
 
     Returns:
-      The state and the history until then.
+      The state and the history until then; of a population a tuple of histories.
 
     Raises:
       FileNotFoundError: there is no such checkpoint (those there are are named).
@@ -97,7 +97,8 @@ def restore(
     )
     check_state("restore", like, "like")
     with Checkpoints(path, keep=None, must_exist=True) as checkpoints:
-        return checkpoints.read(Outline.of(like), which)
+        _, state, histories, members = checkpoints.read(Outline.of(like), which)
+    return state, histories[0] if members is None else tuple(histories)
 
 
 class Checkpoints:
@@ -107,16 +108,17 @@ class Checkpoints:
       folder: is made if it is not there.
       keep: how many of the newest stay, beside the best one; None for all.
       must_exist: whether a folder that is not there is an error.
+      function: named in errors.
     """
 
-    def __init__(self, folder: Path, *, keep: int | None, must_exist: bool = False):
+    def __init__(self, folder: Path, *, keep: int | None, must_exist: bool = False, function: str = "fit"):
         from orbax.checkpoint import v1 as ocp
 
-        self.folder, self._pending = folder, None
+        self.folder, self.function, self._pending = folder, function, None
         if must_exist and not folder.is_dir():
             raise FileNotFoundError(f"restore: there is no folder {folder}")
         if not must_exist:
-            _check_writable(folder)
+            _check_writable(function, folder)
         preservation: Any = ocp.training.preservation_policies.PreserveAll() if keep is None else _Preserved(self, keep)
         make: Any = ocp.training.Checkpointer  # its types want more than its documentation does
         self._checkpointer = make(
@@ -148,31 +150,40 @@ class Checkpoints:
         return min(judged, key=lambda step: (judged[step], step)) if judged else None
 
     def save(
-        self, state: TrainState, history: History, about: Mapping[str, Any], *, error: float | None = None
+        self,
+        state: TrainState,
+        step: int,
+        histories: list[History],
+        about: Mapping[str, Any],
+        *,
+        error: float | None = None,
+        members: Any = None,
     ) -> None:
         """Begins to write; waits for the one before. `error` decides which is best.
 
         Raises:
           CheckpointError: this one, or the one before, could not be written.
         """
-        self.wait(state, history)
-        step = int(state.step)
+        self.wait(state, histories)
         self.errors.pop(step, None)
         if error is not None:
             self.errors[step] = error
         arrays = flat_arrays(plain_state(state))
         if next(iter(state.step.devices())).platform == "cpu":
             arrays = jax.tree.map(jnp.copy, arrays)  # orbax writes the very buffers, which the next step reuses
-        content = {"state": arrays, "history": history_arrays(history)}
+        of_histories = history_arrays(histories)
+        content = {"state": arrays, "history": of_histories}
         metadata = {
             "format": _FORMAT,
             "error": error,
             "arrays": shapes_and_dtypes(arrays),
             "sums": check_sums(arrays),
-            "history_sums": history_sums(history),
+            "histories": len(histories),
+            "history_sums": history_sums(of_histories),
+            "members": members,
             **about,
         }
-        with self._reported(state, history):
+        with self._reported(state, histories):
             self._pending = self._checkpointer.save_checkpointables_async(
                 step,
                 content,
@@ -180,29 +191,31 @@ class Checkpoints:
                 custom_metadata={**metadata, "digest": _digest(metadata)},
             )
 
-    def wait(self, state: TrainState | None = None, history: History | None = None) -> None:
+    def wait(self, state: TrainState | None = None, histories: list[History] | None = None) -> None:
         """Returns once what is being written is there; raises `CheckpointError`, with what is passed, if it failed."""
         pending, self._pending = self._pending, None
         if pending is not None:
-            with self._reported(state, history):
+            with self._reported(state, histories):
                 pending.result()
 
     @contextlib.contextmanager
-    def _reported(self, state: TrainState | None, history: History | None) -> Iterator[None]:
+    def _reported(self, state: TrainState | None, histories: list[History] | None) -> Iterator[None]:
         try:
             yield
         except Exception as error:
             reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
             raise CheckpointError(
-                f"fit: a checkpoint could not be written to {self.folder}: {reason[:300]}. Is the disk full, or the "
-                f"folder read-only? Older checkpoints there are {self.steps or 'none'}. The state and the history are "
-                "in this exception's .state and .history",
+                f"{self.function}: a checkpoint could not be written to {self.folder}: {reason[:300]}. Is the disk "
+                f"full, or the folder read-only? Older checkpoints there are {self.steps or 'none'}. The state and the "
+                "history are in this exception's .state and .history",
                 state,
-                history,
+                None if histories is None else histories[0] if len(histories) == 1 else tuple(histories),
             ) from error
 
-    def read(self, outline: Outline, which: Any, about: Mapping[str, Any] | None = None) -> tuple[TrainState, History]:
-        """One checkpoint; of "newest", the newest that can be read."""
+    def read(
+        self, outline: Outline, which: Any, about: Mapping[str, Any] | None = None
+    ) -> tuple[int, TrainState, list[History], Any]:
+        """One checkpoint: step, state, histories, what is kept about members; of "newest", one that can be read."""
         steps = self.steps
         if which == "newest":
             tried = list(reversed(steps))
@@ -215,7 +228,7 @@ class Checkpoints:
             if metadata is not None:
                 self._compare(step, outline, metadata, about or {})
                 try:
-                    return self._load(step, outline, metadata)
+                    return step, *self._load(step, outline, metadata)
                 except Exception as error:
                     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             else:
@@ -282,14 +295,14 @@ class Checkpoints:
                 stacklevel=5,
             )
 
-    def _load(self, step: int, outline: Outline, metadata: Mapping[str, Any]) -> tuple[TrainState, History]:
+    def _load(self, step: int, outline: Outline, metadata: Mapping[str, Any]) -> tuple[TrainState, list[History], Any]:
         found = self._checkpointer.load_checkpointables(step, {"state": outline.flat, "history": None})
-        history = history_from(found["history"])
+        arrays = found["history"]
         sums, wanted = check_sums(found["state"]), metadata["sums"]
         wrong = [name for name in wanted if sums[name] != wanted[name]]
-        wrong += ["history"] if history_sums(history) != metadata["history_sums"] else []
+        wrong += ["history"] if history_sums(arrays) != metadata["history_sums"] else []
         require(not wrong, f"wrong numbers in {', '.join(wrong)}")
-        return outline.fill(found["state"]), history
+        return outline.fill(found["state"]), histories_from(arrays, metadata["histories"]), metadata["members"]
 
 
 class _Preserved:
@@ -306,25 +319,26 @@ class _Preserved:
         return [step in newest or step == best for step in steps]
 
 
-def check_checkpointing(folder: Any, every: Any, keep: Any) -> None:
-    """Raises `ValueError` for what `fit` cannot use."""
+def check_checkpointing(function: str, folder: Any, every: Any, keep: Any) -> None:
+    """Raises `ValueError` for what cannot be used."""
     require(
         folder is not None or every is None,
-        "fit: checkpoint_every goes with checkpoint_dir=...; name a folder to write to",
+        f"{function}: checkpoint_every goes with checkpoint_dir=...; name a folder to write to",
     )
     if every is not None:
-        check_integer("fit", "checkpoint_every", every, at_least=1, remedy="leave it out for once an epoch")
-    check_integer("fit", "keep_checkpoints", keep, at_least=1)
+        check_integer(function, "checkpoint_every", every, at_least=1, remedy="leave it out for once an epoch")
+    check_integer(function, "keep_checkpoints", keep, at_least=1)
 
 
-def _check_writable(folder: Path) -> None:
+def _check_writable(function: str, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise CheckpointError(
-            f"fit: checkpoint_dir={str(folder)!r} cannot be written to: {error.strerror or error}; name another folder"
+            f"{function}: checkpoint_dir={str(folder)!r} cannot be written to: {error.strerror or error}; "
+            "name another folder"
         ) from error
 
 

@@ -11,6 +11,7 @@ from jaxdl.data import Dataset
 from jaxdl.identity import describe
 from jaxdl.train.arrays import crc32
 from jaxdl.train.state import TrainState
+from jaxdl.train.task import Task
 
 
 class IndistinctRunWarning(UserWarning):
@@ -18,7 +19,8 @@ class IndistinctRunWarning(UserWarning):
 
 
 def describe_run(
-    model: Any,
+    function: str,
+    task: Task,
     tx: optax.GradientTransformation,
     state: TrainState,
     train_set: Dataset,
@@ -26,12 +28,14 @@ def describe_run(
     **settings: Any,
 ) -> dict[str, Any]:
     """What is kept beside the arrays: settings that must not change in a run, and those whose change is a warning."""
+    parts = {"model": task.model, "loss": task.loss, "metrics": None if task.metrics is None else dict(task.metrics)}
+    parts |= {"preprocess": task.preprocess, "augment": task.augment}
     described = {}
-    for name, value in {"model": model, **settings, "optimizer": tx.update}.items():
+    for name, value in {**parts, **settings, "optimizer": tx.update}.items():
         described[name], unknown = describe(value)
         if unknown:
             warnings.warn(
-                f"fit: {name} has a part of the type {', '.join(sorted(set(unknown)))}, whose state is hidden. "
+                f"{function}: {name} has a part of the type {', '.join(sorted(set(unknown)))}, whose state is hidden. "
                 "If it changes, a resumed run will not notice; use a function, or a frozen dataclass that is called",
                 IndistinctRunWarning,
                 stacklevel=4,
@@ -50,4 +54,7 @@ def describe_run(
 
 
 def _named(dataset: Dataset) -> str:
-    return f"{dataset!r}, CRC-32 {crc32(dataset.images) ^ crc32(dataset.labels):08x}"
+    total = 0
+    for array in jax.tree.leaves((dataset.inputs, dataset.targets)):
+        total ^= crc32(array)
+    return f"{dataset!r}, CRC-32 {total:08x}"

@@ -1,5 +1,7 @@
 """What ends a training before its time."""
 
+from typing import Any
+
 import numpy as np
 
 from jaxdl.train.history import History
@@ -34,10 +36,10 @@ class PreemptedError(SystemExit):
     """SIGTERM came; the run has saved itself and ends with exit code `PREEMPTED` unless this is caught.
 
     Attributes:
-      state, history: as `fit` would have returned them.
+      state, history: as `fit` would have returned them (of a population, a tuple of histories).
     """
 
-    def __init__(self, state: TrainState, history: History):
+    def __init__(self, state: TrainState, history: Any):
         super().__init__(PREEMPTED)
         self.state, self.history = state, history
 
@@ -49,13 +51,13 @@ class TrainingInterruptedError(KeyboardInterrupt):
     code 1 (130 is for KeyboardInterrupt itself; the experiments' command line gives that).
 
     Attributes:
-      state, history: as `fit` would have returned them.
+      state, history: as `fit` would have returned them (of a population, a tuple of histories).
     """
 
-    def __init__(self, state: TrainState, history: History, saved_to: object | None):
+    def __init__(self, state: TrainState, history: Any, saved_to: object | None):
         kept = f"saved to {saved_to}; the same call goes on" if saved_to else "nothing was saved to disk"
         super().__init__(
-            f"fit: interrupted after {int(state.step)} updates; {kept}. The state and the history are in this "
+            f"fit: interrupted after {int(np.max(state.step))} updates; {kept}. The state and the history are in this "
             "exception's .state and .history"
         )
         self.state, self.history = state, history

@@ -1,41 +1,50 @@
-"""Loss and error over a whole data set."""
+"""Loss and metrics over a whole data set, of one model or of many."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.arguments import check_function, check_integer
-from jaxdl.data import Dataset, take_batch
-from jaxdl.data.checks import check_dataset, check_functions, check_model_fits
+from jaxdl.arguments import check_integer, require, shown
+from jaxdl.data import Dataset
+from jaxdl.data.checks import check_dataset
+from jaxdl.data.sweep import Sweep, masked_batch
+from jaxdl.mesh import Members
 from jaxdl.program_cache import remembered
-from jaxdl.train.losses import Loss, check_loss, cross_entropy, per_example
+from jaxdl.train.history import Metrics
+from jaxdl.train.losses import Loss, Metric, cross_entropy
 from jaxdl.train.sharding import Layout, layout_of
-from jaxdl.train.state import TrainState, check_model, check_state, check_variables
-from jaxdl.train.step import MOST_IN_FLIGHT, Metrics, Preprocess, model_inputs
+from jaxdl.train.state import TrainState, check_state, check_variables
+from jaxdl.train.step import MOST_IN_FLIGHT
+from jaxdl.train.task import Preprocess, Task, check_task, make_task
 
 
 def evaluate(
-    state: TrainState,
     model: nn.Module,
+    state: TrainState | Mapping[str, Any],
     dataset: Dataset,
     *,
     batch_size: int = 500,
     loss: Loss = cross_entropy,
+    metrics: Mapping[str, Metric] | None = None,
     preprocess: Preprocess | None = None,
 ) -> Metrics:
-    """Mean loss and error of a model over every example of a data set, in evaluation mode.
+    """Mean loss and metrics of a model over every example of a data set, in evaluation mode.
 
     Args:
-      state: parameters and batch statistics are used; nothing changes.
-      model: the module that the state belongs to.
+      model: a module called as `model(inputs, train=bool)`, or `model(inputs)` if it does not take `train`.
+      state: a training state, or variables {"params": ..., "batch_stats": ...}; nothing changes.
       dataset: all of it counts, the last batch too if it is smaller.
       batch_size: examples at a time on each device; no influence on the result but for rounding.
-      loss: logits and labels to one loss per example.
-      preprocess: images to model inputs; by default `dataset.standardize`.
+      loss: as for `make_step`. What a model sows as losses is not part of it.
+      metrics: as for `make_step`; by default the error, where targets are classes.
+      preprocess: inputs to what the model is given; by default `dataset.standardize`.
 
     Returns:
-      Metrics of Python floats.
+      Metrics of Python floats: `.loss`, `.error`, and `.metrics` by name.
 
     Raises:
       ValueError: an argument is not what it should be; the model has other outputs than the data set has classes, or
@@ -47,68 +56,77 @@ def evaluate(
       >>> _, test_set = data.load("fashion_mini")
       >>> model = models.mlp(widths=(32,))
       >>> state = train.init_state(model, optim.sgd(0.1), jax.random.key(0), test_set.image_shape)
-      >>> 0.7 < train.evaluate(state, model, test_set).error < 1
+      >>> 0.7 < train.evaluate(model, state, test_set).error < 1
       True
     """
-    check_state("evaluate", state)
+    require(
+        not isinstance(model, TrainState),
+        "evaluate: the state stands in the place of the model; the order is evaluate(model, state, dataset)",
+    )
     check_dataset("evaluate", "dataset", dataset)
-    check_model("evaluate", model)
-    check_integer("evaluate", "batch_size", batch_size, at_least=1)
-    check_loss("evaluate", loss)
-    if preprocess is not None:
-        check_function("evaluate", "preprocess", preprocess, "train_set.standardize")
     preprocess = preprocess or dataset.standardize
-    check_variables("evaluate", model, state, check_model_fits("evaluate", model, dataset, preprocess))
-    check_functions("evaluate", dataset, min(batch_size, len(dataset)), loss)
-    return Evaluator(model, dataset, layout_of(state.params), loss, preprocess, batch_size=batch_size)(state)
+    task = make_task("evaluate", model, loss=loss, metrics=metrics, preprocess=preprocess)
+    if isinstance(state, Mapping):
+        require(
+            "params" in state,
+            f'evaluate: variables must be {{"params": ..., "batch_stats": ...}}, got {shown(state)}',
+        )
+        variables = {"batch_stats": {}, **state}
+    else:
+        check_state("evaluate", state)
+        variables = state.variables
+    check_integer("evaluate", "batch_size", batch_size, at_least=1)
+    shapes = check_task("evaluate", task, dataset, batch_size, training=False)
+    check_variables("evaluate", model, variables, shapes)
+    return Evaluator(task, dataset, layout_of(variables["params"]), batch_size=batch_size)(variables)
 
 
 class Evaluator:
-    """Evaluates states on one data set, which lies on the devices from the start."""
+    """Evaluates models on one data set, which lies on the devices from the start.
 
-    def __init__(
-        self,
-        model: nn.Module,
-        dataset: Dataset,
-        layout: Layout,
-        loss: Loss,
-        preprocess: Preprocess | None,
-        *,
-        batch_size: int = 500,
-    ):
-        self.layout, self._examples = layout, len(dataset)
-        share = -(-len(dataset) // len(layout.devices))  # of the examples, for each device
-        self._batch_size = min(batch_size, share)
-        self._count = _compiled_count(model, loss, preprocess, self._batch_size, layout)
-        self._data = layout.replicate((dataset.images, dataset.labels))
+    Args:
+      task: what to compute.
+      dataset: every example counts.
+      where: a `Layout` for one model, `Members` for stacked ones.
+      batch_size: examples at a time, on each device.
+    """
 
-    def __call__(self, state: TrainState) -> Metrics:
-        """Mean loss and error, as Python floats."""
-        parts = []
-        for start in range(0, self._examples, self._batch_size * len(self.layout.devices)):
-            parts.append(self._count(state.variables, *self._data, np.int32(start)))
-            if self.layout.is_several_cpu_devices and len(parts) % MOST_IN_FLIGHT == 0:
-                jax.block_until_ready(parts[-1])
-        loss_sum, wrong = (sum(map(float, column)) for column in zip(*parts, strict=True))
-        return Metrics(loss_sum / self._examples, wrong / self._examples, bool(np.isfinite(loss_sum)))
+    def __init__(self, task: Task, dataset: Dataset, where: Layout | Members, *, batch_size: int = 500):
+        self.where = where
+        if isinstance(where, Members):
+            self._sweep = Sweep(dataset, where.replicate, batch_size=batch_size)
+        else:
+            wait = MOST_IN_FLIGHT if where.is_several_cpu_devices else None
+            self._sweep = Sweep(
+                dataset, where.replicate, batch_size=batch_size, parts=len(where.devices), wait_every=wait
+            )
+        self._sums = _compiled_sums(task, self._sweep.batch_size, where)
+
+    def __call__(self, variables: Any) -> Metrics:
+        """Means over the data set: Python floats, or for stacked variables float64 [members]."""
+        parts = jax.device_get(list(self._sweep(self._sums, variables)))
+        totals = jax.tree.map(lambda *sums: np.sum(np.asarray(sums, np.float64), 0) / self._sweep.examples, *parts)
+        if isinstance(self.where, Layout):
+            totals = jax.tree.map(float, totals)
+        loss, metrics = totals
+        return Metrics(loss, metrics, np.isfinite(loss))
 
 
 @remembered()
-def _compiled_count(model, loss, preprocess, batch_size, layout):
-    spread = layout.spread()
+def _compiled_sums(task: Task, batch_size: int, where: Layout | Members):
+    """Sums of the loss and the metrics over the batch that starts at a row; those past the end do not count."""
 
-    def count(shared, starts):
-        """Sum of losses, and number of errors, of a batch from each device's start; those past the end do not count."""
-        variables, images, labels = shared
-        rows = starts[0] + jnp.arange(batch_size)
-        batch = take_batch(images, labels, rows)
-        logits = model.apply(variables, model_inputs(batch.images, preprocess), train=False)
-        real = rows < len(labels)
-        wrong = jnp.argmax(logits, -1) != batch.labels
-        return spread.sum((jnp.sum(per_example(loss, logits, batch.labels), where=real), jnp.sum(wrong, where=real)))
+    def sums(variables, data, start):
+        batch, real = masked_batch(data, start, batch_size)
+        return jax.tree.map(lambda values: jnp.sum(values, where=real), task.evaluated(variables, batch))
 
-    def on_all(variables, images, labels, start):
-        starts = start + batch_size * jnp.arange(len(layout.devices))
-        return spread.map(count)((variables, images, labels), starts)
+    if isinstance(where, Members):
+        return jax.jit(where.spread(sums, own=1))
+    spread = where.spread()
+
+    def on_all(variables, data, start):
+        starts = start + batch_size * jnp.arange(len(where.devices))
+        f = spread.map(lambda shared, mine: spread.sum(sums(shared[0], shared[1], mine[0])))
+        return f((variables, data), starts)
 
     return jax.jit(on_all)

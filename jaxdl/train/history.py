@@ -1,8 +1,24 @@
 """What happened in training."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+
+
+class Metrics(NamedTuple):
+    """How well a model did: on a batch, on the batches of several steps, or on a whole set."""
+
+    loss: Any  # mean loss
+    metrics: dict[str, Any]  # the mean of each metric, by name
+    finite: Any = True  # bool: whether the loss and all gradients were finite
+    learning_rate: Any = np.nan  # of the update; NaN where the chain does not tell one, and in evaluations
+    gradient_norm: Any = None  # global L2 norm of the gradient, if asked for
+
+    @property
+    def error(self) -> Any:
+        """The share of examples classified wrongly, in [0, 1]: the metric of that name."""
+        return named(self.metrics, "error")
 
 
 class History(NamedTuple):
@@ -10,36 +26,74 @@ class History(NamedTuple):
 
     step: np.ndarray  # int32 [n]: the update's number, counted from 1
     loss: np.ndarray  # float32 [n]: loss of that update's batch, before it
-    error: np.ndarray  # float32 [n]: share of that batch classified wrongly, before it
+    metrics: dict[str, np.ndarray]  # float32 [n] each: metrics of that batch, before the update, by name
+    learning_rate: np.ndarray  # float32 [n]: of that update; NaN where the chain does not tell one
+    gradient_norm: np.ndarray  # float32 [n], or [0] if not asked for: L2 norm of that batch's gradient
     eval_step: np.ndarray  # int32 [m]: updates made when the evaluation took place
     eval_loss: np.ndarray  # float64 [m]: mean loss over the evaluation set
-    eval_error: np.ndarray  # float64 [m]: share of the evaluation set classified wrongly
+    eval_metrics: dict[str, np.ndarray]  # float64 [m] each: mean metrics over the evaluation set, by name
     eval_seconds: np.ndarray  # float64 [m]: seconds of training until then, without compilation and evaluations
     seconds: float  # seconds of training in all, without compilation and evaluations
     skipped: np.ndarray  # int32 [k]: the updates that were left out, as loss or gradients were not finite
     rolled_back: np.ndarray  # int32 [j]: the updates whose loss or gradients made training return to a checkpoint
 
+    @property
+    def error(self) -> np.ndarray:
+        """float32 [n]: share of each batch classified wrongly, before the update: the metric of that name."""
+        return named(self.metrics, "error")
+
+    @property
+    def eval_error(self) -> np.ndarray:
+        """float64 [m]: share of the evaluation set classified wrongly: the metric of that name."""
+        return named(self.eval_metrics, "error") if len(self.eval_step) else np.zeros(0)
+
     @classmethod
     def empty(cls) -> "History":
         """Nothing happened yet."""
         int32, float32, float64 = (np.zeros(0, dtype) for dtype in (np.int32, np.float32, np.float64))
-        return cls(int32, float32, float32, int32, float64, float64, float64, 0.0, int32, int32)
+        return cls(int32, float32, {}, float32, float32, int32, float64, {}, float64, 0.0, int32, int32)
 
-    def add_steps(self, loss: np.ndarray, error: np.ndarray, seconds: float, after: int) -> "History":
+    def add_steps(self, steps: Metrics, seconds: float, after: int) -> "History":
         """With the metrics of the steps `after + 1`, `after + 2`, ...; `seconds` is how long they took."""
-        step = np.arange(after + 1, after + 1 + len(loss), dtype=np.int32)
+        step = np.arange(after + 1, after + 1 + len(steps.loss), dtype=np.int32)
+        norm = [] if steps.gradient_norm is None else [steps.gradient_norm]
         return self._replace(
             step=np.concatenate([self.step, step]),
-            loss=np.concatenate([self.loss, loss]),
-            error=np.concatenate([self.error, error]),
+            loss=np.concatenate([self.loss, steps.loss]),
+            metrics=_joined(self.metrics, steps.metrics, np.float32),
+            learning_rate=np.concatenate([self.learning_rate, steps.learning_rate]),
+            gradient_norm=np.concatenate([self.gradient_norm, *norm]),
             seconds=self.seconds + seconds,
         )
 
-    def add_evaluation(self, step: int, loss: float, error: float) -> "History":
+    def add_evaluation(self, step: int, found: Metrics) -> "History":
         """With an evaluation after `step` updates."""
+        values = {name: [value] for name, value in found.metrics.items()}
         return self._replace(
             eval_step=np.append(self.eval_step, np.int32(step)),
-            eval_loss=np.append(self.eval_loss, loss),
-            eval_error=np.append(self.eval_error, error),
+            eval_loss=np.append(self.eval_loss, found.loss),
+            eval_metrics=_joined(self.eval_metrics, values, np.float64),
             eval_seconds=np.append(self.eval_seconds, self.seconds),
         )
+
+
+def judged_by(metrics: Mapping[str, Any]) -> str:
+    """What decides which of two evaluations is better: the least "error", or the least loss where there is none."""
+    return "error" if "error" in metrics else "loss"
+
+
+def judgement(found: Metrics) -> Any:
+    """The number that decides which of two evaluations is better: less is."""
+    return found.metrics.get("error", found.loss)
+
+
+def named(metrics: Mapping[str, Any], name: str) -> Any:
+    """A metric; raises `AttributeError` that says which there are."""
+    if name not in metrics:
+        raise AttributeError(f"there is no metric {name!r}; there are {sorted(metrics) or 'none beside the loss'}")
+    return metrics[name]
+
+
+def _joined(first: Mapping[str, Any], then: Mapping[str, Any], dtype: Any) -> dict[str, np.ndarray]:
+    empty = np.zeros(0, dtype)
+    return {name: np.concatenate([first.get(name, empty), np.asarray(then[name], dtype)]) for name in then}

@@ -1,5 +1,8 @@
 """When a run writes checkpoints, where it goes on, and what it returns to."""
 
+from pathlib import Path
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -8,7 +11,7 @@ from jaxdl.arguments import require
 from jaxdl.train.arrays import Outline
 from jaxdl.train.checkpoint import Checkpoints
 from jaxdl.train.errors import NonFiniteLossError
-from jaxdl.train.history import History
+from jaxdl.train.history import History, judged_by
 from jaxdl.train.state import TrainState
 
 _RETURN = 3  # the stream of random numbers that gives a run a new key when it returns to a checkpoint
@@ -34,43 +37,62 @@ class Keeper:
         """Number of updates at which the next checkpoint is due."""
         return (step // self._every + 1) * self._every
 
-    def resume(self, state: TrainState, steps: int) -> tuple[TrainState, History]:
-        """The newest checkpoint, if it is ahead of the state given; else that state."""
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoints are."""
+        return self._checkpoints.folder
+
+    def resume(self, state: TrainState, steps: int, histories: int = 1) -> tuple[TrainState, int, list[History], Any]:
+        """The newest checkpoint, if it is ahead of the state given; else that state.
+
+        Returns:
+          The state, the updates behind it, the histories, and what was kept about the members of a population.
+        """
+        function = self._checkpoints.function
         self._outline = Outline.of(state)
+        here = int(np.max(state.step))
         if not self._checkpoints.steps:
-            return state, History.empty()
-        found, history = self._checkpoints.read(self._outline, "newest", self._about)
-        newest = int(found.step)
+            return state, here, [History.empty()] * histories, None
+        newest, found, of_members, members = self._checkpoints.read(self._outline, "newest", self._about)
         require(
             newest <= steps,
-            f"fit: the run in {self._checkpoints.folder} has {newest} updates behind it, more than steps={steps}; "
+            f"{function}: the run in {self.folder} has {newest} updates behind it, more than steps={steps}; "
             f"pass steps >= {newest}, or another checkpoint_dir",
         )
-        if newest < int(state.step):
-            return state, History.empty()
+        if newest < here:
+            return state, here, [History.empty()] * histories, None
         self._newest = newest
-        return found, history
+        return found, newest, of_members, members
 
-    def save(self, state: TrainState, history: History) -> None:
+    def save(self, state: TrainState, step: int, histories: list[History], members: Any = None) -> None:
         """Begins to write a checkpoint, unless this one is there already.
 
+        Args:
+          state: what to write.
+          step: updates behind it.
+          histories: of a run by itself, one; of a population, one for each member.
+          members: what is known about the members of a population, as JSON has it.
+
         Raises:
-          NonFiniteLossError: a parameter is not finite; such a state is not kept.
+          NonFiniteLossError: a parameter of a run by itself is not finite; such a state is not kept.
           CheckpointError: this one, or the one before, could not be written.
         """
-        step = int(state.step)
         if step == self._newest:
             return
-        if not bool(_finite(state.params)):
-            raise NonFiniteLossError("a parameter is not finite", step, history)
-        judged = len(history.eval_step) > 0 and history.eval_step[-1] == step
-        error = float(history.eval_error[-1]) if judged else None
-        self._checkpoints.save(state, history, self._about, error=error)
+        error = None
+        if members is None:
+            (history,) = histories
+            if not bool(_finite(state.params)):
+                raise NonFiniteLossError("a parameter is not finite", step, history)
+            if len(history.eval_step) > 0 and history.eval_step[-1] == step:
+                newest = history.eval_metrics.get(judged_by(history.eval_metrics), history.eval_loss)
+                error = float(newest[-1])
+        self._checkpoints.save(state, step, histories, self._about, error=error, members=members)
         self._newest, self._returns = step, 0
 
-    def wait(self, state: TrainState, history: History) -> None:
+    def wait(self, state: TrainState, histories: list[History]) -> None:
         """Returns once everything is written."""
-        self._checkpoints.wait(state, history)
+        self._checkpoints.wait(state, histories)
 
     def roll_back(self, error: NonFiniteLossError) -> tuple[TrainState, History]:
         """The newest checkpoint, with a new key, so that what follows differs; raises at the third return to it."""
@@ -78,7 +100,7 @@ class Keeper:
         if self._returns >= _MOST_RETURNS or self._outline is None:
             raise error
         self._checkpoints.wait()
-        state, history = self._checkpoints.read(self._outline, "newest", self._about)
+        _, state, (history,), _ = self._checkpoints.read(self._outline, "newest", self._about)
         # Those since the checkpoint was written are in the error's history alone.
         rolled_back = np.append(error.history.rolled_back, np.int32(error.step))
         history = history._replace(rolled_back=rolled_back)

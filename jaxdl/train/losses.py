@@ -1,17 +1,20 @@
-"""Losses: logits and labels to one number per example."""
+"""Losses and metrics: outputs and targets to one number per example."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl.arguments import check_function, check_real, require
+from jaxdl.arguments import check_integer, check_real, require
 
-Loss: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
-"""(logits [batch, classes], labels int [batch]) -> losses [batch]."""
+Loss: TypeAlias = Callable[[Any, Any], jax.Array]
+"""(outputs, targets) -> losses [batch], as logits [batch, classes] and labels int [batch] for `cross_entropy`."""
+
+Metric: TypeAlias = Callable[[Any, Any], jax.Array]
+"""(outputs, targets) -> numbers [batch], whose mean is told."""
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -19,7 +22,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
     Args:
       logits: [batch, classes].
-      labels: int [batch].
+      labels: int [batch], or soft labels [batch, classes], rows of probabilities.
 
     Returns:
       [batch].
@@ -27,8 +30,10 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     Raises:
       ValueError: the two are swapped, or of other shapes.
     """
-    _check("cross_entropy", logits, labels)
+    _check_classes("cross_entropy", logits, labels)
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    if labels.ndim == 2:
+        return optax.softmax_cross_entropy(logits, labels)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
@@ -55,40 +60,155 @@ class label_smoothing:
         check_real("label_smoothing", "smoothing", self.smoothing, at_least=0, below=1)
 
     def __call__(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
-        """Maps logits [batch, classes] and labels int [batch] to losses [batch]."""
-        _check("label_smoothing", logits, labels)
+        """Maps logits [batch, classes] and labels, int [batch] or soft [batch, classes], to losses [batch]."""
+        _check_classes("label_smoothing", logits, labels)
         log_probabilities = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
-        of_label = jnp.take_along_axis(log_probabilities, labels[:, None], -1)[:, 0]
+        if labels.ndim == 2:
+            of_label = jnp.sum(labels * log_probabilities, -1)
+        else:
+            of_label = jnp.take_along_axis(log_probabilities, labels[:, None], -1)[:, 0]
         return -(1 - self.smoothing) * of_label - self.smoothing * jnp.mean(log_probabilities, -1)
 
 
-def per_example(loss: Loss, logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """What a loss gives; raises `ValueError` unless that is one number for each example."""
-    losses = loss(logits, labels)
-    found = getattr(losses, "shape", None)
+def sigmoid_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Binary cross-entropy in nats, the mean over labels: for examples with any number of labels.
+
+    Args:
+      logits: [batch, labels].
+      labels: 0 or 1 (or between), [batch, labels].
+
+    Returns:
+      [batch].
+
+    Raises:
+      ValueError: the two are of different shapes.
+    """
+    _check_same("sigmoid_cross_entropy", logits, labels)
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return _mean_of_example(optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype)))
+
+
+def squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """(output - target)^2, the mean over an example's outputs.
+
+    Args:
+      outputs: [batch, ...].
+      targets: of the same shape.
+
+    Returns:
+      [batch].
+
+    Raises:
+      ValueError: the two are of different shapes. ([batch, 1] and [batch] would give [batch, batch].)
+    """
+    _check_same("squared_error", outputs, targets)
+    return _mean_of_example(jnp.square(_wide(outputs) - targets))
+
+
+def absolute_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """|output - target|, the mean over an example's outputs. Arguments and errors are those of `squared_error`."""
+    _check_same("absolute_error", outputs, targets)
+    return _mean_of_example(jnp.abs(_wide(outputs) - targets))
+
+
+def error(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """1 where the class of the largest logit is not the label, else 0: the mean is the error, in [0, 1].
+
+    Args:
+      logits: [batch, classes].
+      labels: int [batch], or soft labels [batch, classes], of which the largest counts.
+
+    Returns:
+      bool [batch].
+
+    Raises:
+      ValueError: the two are swapped, or of other shapes.
+    """
+    _check_classes("error", logits, labels)
+    return jnp.argmax(logits, -1) != _class_numbers(labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class top_k_error:
+    """1 where the label is not among the k classes of the largest logits, else 0: `top_k_error(5)`.
+
+    Of classes with equal logits those with the smaller numbers come first, as in `jax.lax.top_k`.
+
+    Attributes:
+      k: at least 1, and at most the number of classes.
+
+    Raises:
+      ValueError: `k` is out of its range.
+
+    Reference: Krizhevsky et al. 2012, sec. 2 (the top-5 error).
+    """
+
+    k: int
+
+    def __post_init__(self):
+        check_integer("top_k_error", "k", self.k, at_least=1)
+
+    def __call__(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
+        """Maps logits [batch, classes] and labels, int [batch] or soft [batch, classes], to bool [batch]."""
+        _check_classes("top_k_error", logits, labels)
+        classes = logits.shape[-1]
+        require(self.k <= classes, f"top_k_error: k={self.k} must be at most the number of classes, {classes}")
+        _, best = jax.lax.top_k(logits, self.k)
+        return jnp.all(best != _class_numbers(labels)[:, None], -1)
+
+
+def hamming_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """The share of an example's labels that are predicted wrongly: a logit above 0 says 1.
+
+    Args:
+      logits: [batch, labels].
+      labels: 0 or 1, [batch, labels].
+
+    Returns:
+      [batch], in [0, 1].
+
+    Raises:
+      ValueError: the two are of different shapes.
+    """
+    _check_same("hamming_loss", logits, labels)
+    return _mean_of_example(((logits > 0) != (labels > 0.5)).astype(jnp.float32))
+
+
+def _class_numbers(labels: jax.Array) -> jax.Array:
+    return labels if labels.ndim == 1 else jnp.argmax(labels, -1)
+
+
+def _wide(outputs: jax.Array) -> jax.Array:
+    return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+
+
+def _mean_of_example(values: jax.Array) -> jax.Array:
+    return jnp.mean(values, tuple(range(1, values.ndim)))
+
+
+def _check_same(function: str, outputs: Any, targets: Any) -> None:
+    shapes = jnp.shape(outputs), jnp.shape(targets)
+    remedy = ""
+    if len(shapes[0]) == len(shapes[1]) + 1 and shapes[0][-1] == 1:
+        remedy = "; make targets of shape [n, 1], targets[:, None]"
     require(
-        found == labels.shape[:1],
-        f"loss must map logits [batch, classes] and labels [batch] to losses [batch], got shape {found} for a batch of "
-        f"{len(labels)}; leave the mean over the batch to the step",
+        len(shapes[0]) >= 1 and shapes[0] == shapes[1] and jnp.issubdtype(jnp.result_type(outputs), jnp.floating),
+        f"{function}: takes outputs, floating point, and then targets of the same shape, got "
+        f"{jnp.result_type(outputs)} {list(shapes[0])} and {jnp.result_type(targets)} {list(shapes[1])}{remedy}",
     )
-    return losses
 
 
-def check_loss(function: str, loss: Loss) -> None:
-    """Raises `ValueError` for what is no loss."""
-    require(loss is not label_smoothing, f"{function}: loss must be a function, got a class; pass label_smoothing(0.1)")
-    check_function(function, "loss", loss, "train.cross_entropy")
-
-
-def _check(function: str, logits: jax.Array, labels: jax.Array) -> None:
+def _check_classes(function: str, logits: Any, labels: Any) -> None:
+    kinds = jnp.result_type(logits), jnp.result_type(labels)
+    soft = jnp.ndim(labels) == 2 and jnp.shape(labels) == jnp.shape(logits) and jnp.issubdtype(kinds[1], jnp.floating)
     fits = jnp.ndim(logits) == 2 and jnp.ndim(labels) == 1 and jnp.shape(logits)[0] == jnp.shape(labels)[0]
     require(
-        fits and jnp.issubdtype(jnp.result_type(logits), jnp.floating),
-        f"{function}: takes logits, floating point [batch, classes], and then labels, integers [batch], "
-        f"got {jnp.result_type(logits)} {list(jnp.shape(logits))} and {jnp.result_type(labels)} "
+        (fits or soft) and jnp.issubdtype(kinds[0], jnp.floating),
+        f"{function}: takes logits, floating point [batch, classes], and then labels, integers [batch] or soft ones, "
+        f"floating point [batch, classes], got {kinds[0]} {list(jnp.shape(logits))} and {kinds[1]} "
         f"{list(jnp.shape(labels))}",
     )
     require(
-        jnp.issubdtype(jnp.result_type(labels), jnp.integer),
-        f"{function}: labels must be class numbers, integers [batch], got {jnp.result_type(labels)}",
+        soft or jnp.issubdtype(kinds[1], jnp.integer),
+        f"{function}: labels must be class numbers, integers [batch], got {kinds[1]}",
     )

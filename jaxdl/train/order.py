@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdl import optim, transfer
 from jaxdl.arguments import require
 from jaxdl.optim import EmaState, LookaheadState, PlateauState, SnapshotState, SwaState
 from jaxdl.optim.averaging import every_iterate_due
-from jaxdl.optim.extra_args import MissingArgumentError, with_extra_args
+from jaxdl.optim.extra_args import MissingArgumentError
+from jaxdl.optim.freezing import FreezeState, without_frozen
+from jaxdl.optim.requests import initial_state, requests, update
 from jaxdl.program_cache import remembered
-from jaxdl.transfer.finetune import FreezeState
 from jaxdl.tree import find_states, path_name
 from jaxdl.typing import Params
 
@@ -57,7 +57,7 @@ def check_order(function: str, tx: optax.GradientTransformation, params: Params,
     require(
         wrong is None,
         f"{function}: {wrong} stands in the chain before a link that changes the updates, so it sees parameters that "
-        "are never reached. Put it after the learning rate, weight decay and transfer.freeze: "
+        "are never reached. Put it after the learning rate, weight decay and optim.freeze: "
         f"optax.chain(..., optax.scale_by_learning_rate(rate), optim.{wrong}(...)), averages and snapshots last",
     )
 
@@ -112,22 +112,29 @@ def _out_of_order(tx, params_outline, stats_outline) -> str | None:
         return jax.tree.unflatten(structure, [numbers.uniform(1, 2, (1,) * axes).astype(np.float32) for axes in leaves])
 
     params, grads, batch_stats = small(params_outline), small(params_outline), small(stats_outline)
-    state = jax.jit(lambda p: _as_after_a_plateau(optim.with_batch_stats(tx.init(p), batch_stats)))(params)
-    frozen = transfer.frozen_params(state, params)
-    grads = transfer.without_frozen(frozen, grads)  # a step computes none of them
-    told = {"batch_stats": batch_stats} if optim.wants_batch_stats(state) else {}
-    told |= {"value": jnp.float32(1), "grad": grads, "value_fn": lambda p: jnp.float32(1)}
+    state = jax.jit(lambda p: _as_after_a_plateau(initial_state(tx, p, batch_stats)))(params)
+    asked = requests(params, state)
+    grads = without_frozen(asked.frozen, grads)  # a step computes none of them
 
     @jax.jit
-    def update(grads, state, params):
-        updates, state = with_extra_args(tx).update(grads, state, params, **told)
-        updates = transfer.without_frozen(frozen, updates)
+    def move(grads, state, params):
+        updates, state = update(
+            tx,
+            asked,
+            grads,
+            state,
+            params,
+            value=jnp.float32(1),
+            batch_stats=batch_stats,
+            value_fn=lambda p: jnp.float32(1),
+            grad_fn=lambda p, number: grads,
+        )
         return updates, state, optax.apply_updates(params, updates)
 
     found, updates = [], grads
     with every_iterate_due():
         for _ in range(_TRIES):
-            updates, state, params = update(grads, state, params)
+            updates, state, params = move(grads, state, params)
             found = _kept(state)
             if found:
                 break

@@ -12,6 +12,7 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxdl.arguments import check_choice, check_devices, check_flag, require
+from jaxdl.mesh import put
 from jaxdl.typing import Device
 
 AXIS = "devices"
@@ -46,8 +47,10 @@ class Spread:
         )
 
     def mean(self, tree: Any) -> Any:
-        """Mean over the devices."""
-        return tree if self.axis is None else lax.pmean(tree, self.axis)
+        """Mean over the devices; of counters and keys each device has its own, which are equal."""
+        if self.axis is None:
+            return tree
+        return jax.tree.map(lambda x: lax.pmean(x, self.axis) if jnp.issubdtype(x.dtype, jnp.inexact) else x, tree)
 
     def sum(self, tree: Any) -> Any:
         """Sum over the devices."""
@@ -123,7 +126,7 @@ class Layout:
         if self.parallel != "pmap":
             return self.replicate(order)
         parts = jnp.moveaxis(order.reshape(len(order), len(self.devices), -1), 1, 0)
-        return _put(parts, NamedSharding(self.mesh, PartitionSpec(AXIS)))
+        return put(parts, NamedSharding(self.mesh, PartitionSpec(AXIS)))
 
     @property
     def _pmap_devices(self) -> list[Device] | None:
@@ -146,11 +149,11 @@ class Layout:
 
     def place(self, state: Any) -> Any:
         """A state where the compiled functions want it; arrays that lie there already are not copied."""
-        return jax.tree.map(_put, state, self.shardings(state))
+        return jax.tree.map(put, state, self.shardings(state))
 
     def replicate(self, data: Any) -> Any:
         """Data where the compiled functions want them: in full on every device, also with `shard_state`."""
-        return jax.tree.map(lambda leaf: _put(leaf, self.whole), data)
+        return jax.tree.map(lambda leaf: put(leaf, self.whole), data)
 
     def collect(self, state: Any) -> Any:
         """A state on the first device of this process, in full; with `shard_state` it stays where it is."""
@@ -187,20 +190,6 @@ def layout_of(tree: Any) -> Layout:
         return Layout("sharded", tuple(mesh.devices.flat))
     device = next(iter(leaves[0].devices())) if leaves else jax.local_devices()[0]
     return Layout("single", (device,))
-
-
-def _put(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
-    """An array where `sharding` says; every process passes the same."""
-    if isinstance(leaf, jax.Array) and leaf.sharding == sharding and leaf.committed:
-        return leaf
-    if sharding.is_fully_addressable:
-        return jax.device_put(leaf, sharding)
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
-    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-        return jax.jit(lambda x: x, out_shardings=sharding)(leaf)
-    array = np.asarray(leaf)
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def _first_copy(leaf: jax.Array) -> jax.Array:

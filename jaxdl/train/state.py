@@ -1,7 +1,6 @@
 """Everything that training depends on, in one pytree."""
 
 import functools
-import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,12 +10,14 @@ import jax.numpy as jnp
 import optax
 from jax.core import Tracer
 
-from jaxdl import optim
 from jaxdl.arguments import check_integer, check_key, looks_channels_first, require, shown
+from jaxdl.data import Dataset
+from jaxdl.data.checks import input_struct
+from jaxdl.modules import NOT_CARRIED, ModelShapes, check_model, init_model, shapes_by_path
+from jaxdl.optim.requests import initial_state
 from jaxdl.program_cache import remembered
-from jaxdl.shapes import ModelShapes
 from jaxdl.train.order import check_order
-from jaxdl.tree import check_arrays, path_name, start_from
+from jaxdl.tree import check_arrays, start_from
 from jaxdl.typing import Params
 
 
@@ -28,18 +29,29 @@ class TrainState(NamedTuple):
     opt_state: Any  # the state of the gradient transformation
     step: jax.Array  # int32 scalar: optimizer updates made so far
     key: jax.Array  # typed PRNG key, constant: each use folds in its purpose and the step or epoch
+    collections: dict[str, Any] = {}  # the model's other collections by name, of a module that keeps any
 
     @property
     def variables(self) -> dict[str, Params]:
         """What `model.apply` takes."""
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        return {"params": self.params, **self.carried}
+
+    @property
+    def carried(self) -> dict[str, Any]:
+        """All collections but the parameters: what a step changes beside them."""
+        return {"batch_stats": self.batch_stats, **self.collections}
+
+    def with_carried(self, carried: dict[str, Any]) -> "TrainState":
+        """The state with these collections."""
+        others = {name: tree for name, tree in carried.items() if name != "batch_stats"}
+        return self._replace(batch_stats=carried.get("batch_stats", {}), collections=others)
 
 
 def init_state(
     model: nn.Module,
     tx: optax.GradientTransformation,
     key: jax.Array,
-    image_shape: Sequence[int],
+    inputs: Sequence[int] | Dataset | Any,
     *,
     variables: dict[str, Params] | None = None,
     new: Sequence[str] = (),
@@ -47,10 +59,11 @@ def init_state(
     """Draws a model's parameters, or takes those given, and makes the state that training starts from.
 
     Args:
-      model: a module called as `model(images, train=bool)`, images [batch, height, width, channels].
+      model: a module called as `model(inputs, train=bool)`, or as `model(inputs)` if it does not take `train`.
       tx: the optimizer.
       key: `jax.random.key(seed)`.
-      image_shape: (height, width, channels): `train_set.image_shape`.
+      inputs: what the model is given, the batch not counted: the shape of an example, `train_set.image_shape` or
+        (features,); or the data set itself, standardised. For any other inputs, a tree of arrays [batch, ...].
       variables: parameters and batch statistics to start from, {"params": ..., "batch_stats": ...}, of
         `transfer.load_torch_weights` or of another state (`state.variables`); by default all are drawn.
       new: names of modules that are drawn all the same, `("head",)` for a new head; in `variables` they may have other
@@ -65,22 +78,12 @@ def init_state(
     """
     check_model_and_tx("init_state", model, tx)
     check_key("init_state", "key", key)
-    require(
-        isinstance(image_shape, Sequence) and len(image_shape) == 3,
-        f"init_state: image_shape must be (height, width, channels), got {shown(image_shape)}; "
-        "pass train_set.image_shape",
-    )
-    shape = tuple(check_integer("init_state", "image_shape", side, at_least=1) for side in image_shape)
-    require(
-        not looks_channels_first(shape),
-        f"init_state: image_shape={shape} looks like (channels, height, width); "
-        f"pass (height, width, channels), here {(*shape[1:], shape[0])}",
-    )
+    structure, kinds = _input_kinds(inputs)
     require(not isinstance(new, str), f"init_state: new must be a tuple of names, got new={new!r}; pass new=({new!r},)")
     require(
         variables is not None or not new, f"init_state: new={new!r} goes with variables=...; without, all are drawn"
     )
-    state = _compiled_init(model, tx, shape)(key)
+    state = _compiled_init(model, tx, structure, kinds)(key)
     check_order("init_state", tx, state.params, state.batch_stats)
     if variables is None:
         return state
@@ -89,61 +92,55 @@ def init_state(
         f'init_state: variables must be {{"params": ..., "batch_stats": ...}}, got {shown(variables)}; pass '
         "state.variables of another state, or what transfer.load_torch_weights gives",
     )
-    chosen = start_from(state.variables, {"batch_stats": {}, **variables}, new=new, function="init_state")
-    opt_state = jax.jit(functools.partial(init_optimizer, tx))(chosen["params"], chosen["batch_stats"])
-    return state._replace(**chosen, opt_state=opt_state)
+    given = {name: tree for name, tree in variables.items() if name == "params" or name not in NOT_CARRIED}
+    chosen = start_from(state.variables, {"batch_stats": {}, **given}, new=new, function="init_state")
+    params = chosen.pop("params")
+    opt_state = jax.jit(functools.partial(initial_state, tx))(params, chosen["batch_stats"])
+    return state._replace(params=params, opt_state=opt_state).with_carried(chosen)
+
+
+def _input_kinds(inputs: Any) -> tuple[Any, tuple]:
+    """The structure of what a model is given, and the shapes (the batch not counted) and dtypes of its arrays."""
+    if isinstance(inputs, Dataset):
+        inputs = input_struct("init_state", inputs.example.inputs, inputs.standardize)
+    elif isinstance(inputs, Sequence) and not isinstance(inputs, str) and not any(hasattr(x, "shape") for x in inputs):
+        shape = tuple(check_integer("init_state", "image_shape", side, at_least=1) for side in inputs)
+        require(bool(shape), "init_state: image_shape must be (height, width, channels), got an empty one")
+        require(
+            len(shape) != 3 or not looks_channels_first(shape),
+            f"init_state: image_shape={shape} looks like (channels, height, width); "
+            f"pass (height, width, channels), here {(*shape[1:], shape[0])}",
+        )
+        inputs = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    leaves, structure = jax.tree.flatten(inputs)
+    require(
+        bool(leaves) and all(len(getattr(leaf, "shape", ())) >= 1 for leaf in leaves),
+        f"init_state: image_shape must be (height, width, channels), got {shown(inputs)}; pass train_set.image_shape, "
+        "or the data set itself",
+    )
+    return structure, tuple((tuple(leaf.shape[1:]), jax.dtypes.canonicalize_dtype(leaf.dtype)) for leaf in leaves)
 
 
 @remembered()
-def _compiled_init(model, tx, image_shape):
+def _compiled_init(model, tx, structure, kinds):
     """One compilation serves every seed."""
 
     def init(key: jax.Array) -> TrainState:
         init_key, train_key = jax.random.split(key)
-        variables = model.init({"params": init_key}, jnp.zeros((1, *image_shape)), train=False)
-        params = variables["params"]
-        return TrainState(
-            params=params,
-            batch_stats=variables.get("batch_stats", {}),
-            opt_state=init_optimizer(tx, params, variables.get("batch_stats", {})),
-            step=jnp.zeros([], jnp.int32),
-            key=train_key,
-        )
+        inputs = jax.tree.unflatten(structure, [jnp.zeros((1, *shape), dtype) for shape, dtype in kinds])
+        carried = init_model(model, init_key, inputs)
+        require("params" in carried, f"init_state: {type(model).__name__} has no parameters to train")
+        params = carried.pop("params")
+        opt_state = initial_state(tx, params, carried.get("batch_stats", {}))
+        return TrainState(params, {}, opt_state, jnp.zeros([], jnp.int32), train_key).with_carried(carried)
 
     return jax.jit(init)
 
 
-def init_optimizer(tx: optax.GradientTransformation, params: Params, batch_stats: Params) -> Any:
-    """The state of a transformation, with room for batch statistics where it takes snapshots."""
-    return optim.with_batch_stats(tx.init(params), batch_stats)
-
-
 def check_model_and_tx(function: str, model: nn.Module, tx: optax.GradientTransformation) -> None:
-    """Raises `ValueError` unless `model` is a module called with `train=`, and `tx` a gradient transformation."""
+    """Raises `ValueError` unless `model` is a module, and `tx` a gradient transformation."""
     check_model(function, model)
     check_tx(function, tx)
-
-
-def check_model(function: str, model: nn.Module) -> None:
-    """Raises `ValueError` unless `model` is a module called with `train=`."""
-    require(
-        isinstance(model, nn.Module),
-        f"{function}: model must be a flax.linen module, got {shown(model)}; pass an instance, models.convnet() for "
-        "example",
-    )
-    try:
-        hash(model)
-    except TypeError as error:
-        raise ValueError(
-            f"{function}: {type(model).__name__} has a field that cannot be hashed, and compiled functions are "
-            "found by their model; use tuples for lists"
-        ) from error
-    takes_train = "train" in inspect.signature(type(model).__call__).parameters
-    require(
-        takes_train,
-        f"{function}: {type(model).__name__}.__call__ must take the keyword train, "
-        "as in def __call__(self, x, *, train: bool)",
-    )
 
 
 def check_tx(function: str, tx: optax.GradientTransformation) -> None:
@@ -171,15 +168,10 @@ def check_state(function: str, state: Any, name: str = "state") -> None:
     )
 
 
-def check_variables(function: str, model: nn.Module, state: TrainState, shapes: ModelShapes) -> None:
-    """Raises `ValueError` unless a state's parameters and statistics are those of the model, with a list of others."""
-
-    def by_path(tree: Any) -> dict[str, Any]:
-        return {path_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-    needed = {name: tree for name, tree in shapes.variables.items() if name in ("params", "batch_stats")}
+def check_variables(function: str, model: nn.Module, variables: Any, shapes: ModelShapes) -> None:
+    """Raises `ValueError` unless variables are those of the model, with a list of others."""
     check_arrays(
         f"{function}: the state does not belong to this {type(model).__name__} on images of this size",
-        needed=by_path(needed),
-        given=by_path({name: tree for name, tree in state.variables.items() if jax.tree.leaves(tree)}),
+        needed=shapes_by_path(shapes.variables),
+        given=shapes_by_path({name: tree for name, tree in variables.items() if jax.tree.leaves(tree)}),
     )

@@ -1,65 +1,29 @@
-"""One training step, written once: a pure function from state and batch to state and metrics, at every scale."""
+"""A compiled training step, at every scale."""
 
-import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 from jax.core import Tracer
 
-from jaxdl import optim, transfer
-from jaxdl.arguments import check_choice, check_flag, check_function, check_integer, require, shown
-from jaxdl.data import Augment, take_batch
-from jaxdl.data.checks import check_augment, check_labels, check_loss_of, check_outputs, input_struct
-from jaxdl.models.layers import synchronized_statistics
-from jaxdl.optim.extra_args import with_extra_args
+from jaxdl.arguments import require, shown
+from jaxdl.data.checks import len_of
 from jaxdl.program_cache import remembered
-from jaxdl.shapes import model_shapes
-from jaxdl.train.losses import Loss, check_loss, cross_entropy, per_example
+from jaxdl.train.history import Metrics
+from jaxdl.train.losses import Loss, Metric, cross_entropy
 from jaxdl.train.order import check_order
-from jaxdl.train.sharding import Layout, Parallel, Spread, make_layout
-from jaxdl.train.state import TrainState, check_model_and_tx, check_state, check_variables, init_optimizer
+from jaxdl.train.sharding import Layout, Parallel, make_layout
+from jaxdl.train.state import TrainState, check_state, check_variables
+from jaxdl.train.task import Augment, Preprocess, check_class_numbers, check_on_batch, make_task
+from jaxdl.train.update import BatchNormMode, Rule, make_rule, train_step
 from jaxdl.typing import Batch, Device
-
-# Streams of random numbers; `data.batches` draws from stream 0.
-_MODEL = 1  # dropout and its kin
-_AUGMENT = 2
 
 MOST_IN_FLIGHT = 16
 """Steps that may be under way at once on several CPU devices, which deadlock with more than about 32 (jax < 0.12)."""
-
-Preprocess = Callable[[jax.Array], jax.Array]
-"""uint8 images to model inputs, `train_set.standardize` for example."""
-
-BatchNormMode: TypeAlias = Literal["synchronized", "per_device"]
-
-
-class Metrics(NamedTuple):
-    """How well a model did on a batch, or on a whole set."""
-
-    loss: Any  # scalar: mean loss
-    error: Any  # scalar: share of examples classified wrongly, in [0, 1]
-    finite: Any = True  # bool scalar: whether the loss and all gradients were finite
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """What a step computes; `make_step` explains the fields. Equal rules are compiled once."""
-
-    model: nn.Module
-    tx: optax.GradientTransformation
-    loss: Loss = cross_entropy
-    preprocess: Preprocess | None = None
-    augment: Augment | None = None
-    accumulate: int = 1
-    batch_norm: str = "synchronized"
-    skip_nonfinite: bool = False
 
 
 def make_step(
@@ -71,10 +35,12 @@ def make_step(
     shard_state: bool = False,
     batch_norm: BatchNormMode = "synchronized",
     loss: Loss = cross_entropy,
+    metrics: Mapping[str, Metric] | None = None,
     preprocess: Preprocess | None = None,
     augment: Augment | None = None,
     accumulate: int = 1,
     skip_nonfinite: bool = False,
+    gradient_norm: bool = False,
 ) -> "Step":
     """Makes a compiled training step. The state passed to it is donated: use the one that it returns.
 
@@ -91,7 +57,9 @@ def make_step(
     the whole batch. Rematerialisation is a field of the model (`models.resnet(..., remat=True)`).
 
     Args:
-      model: a module called as `model(images, train=bool)`.
+      model: a module called as `model(inputs, train=bool)`, or `model(inputs)` if it does not take `train`. Every
+        collection that it keeps travels in the state; it is given random numbers for every name that it asks for
+        (`self.make_rng("noise")`); scalars that it sows as "losses" are added to the loss.
       tx: the optimizer.
       devices: by default all, those of other processes included.
       parallel: "single" (one device), "pmap", or "sharded" (jit over a mesh of devices). "auto" is "single" for one
@@ -102,17 +70,23 @@ def make_step(
       batch_norm: "synchronized": statistics of the whole batch; "per_device": each device normalises by its own part,
         and the running statistics are their mean. Concerns `layers.BatchNorm`; Flax's own is synchronised by its field
         axis_name, `train.AXIS`.
-      loss: logits and labels to one loss per example; their mean is minimised. `train.label_smoothing(0.1)` makes one.
-      preprocess: pure function from images to model inputs; needed if images are uint8.
-      augment: pure function (keys [batch], images) -> images, applied before `preprocess`: `data.CROP_AND_FLIP`.
-        Its random numbers depend on the state's key, the step and the example's place in the batch, not on the devices.
+      loss: outputs and targets to one loss per example; their mean is minimised: `train.label_smoothing(0.1)`,
+        `train.squared_error`, `train.sigmoid_cross_entropy`, or your own.
+      metrics: by name, functions from outputs and targets to one number per example, whose means are told:
+        `{"error": train.error, "top5_error": train.top_k_error(5)}`. By default the error, where targets are classes.
+      preprocess: pure function from inputs to what the model is given; needed if they are uint8.
+      augment: pure function (keys [batch], inputs) -> inputs, applied before `preprocess`: `data.CROP_AND_FLIP`; or
+        (keys, inputs, targets) -> (inputs, targets). Its random numbers depend on the state's key, the step and the
+        example's place in the batch, not on the devices.
       accumulate: computes the gradient in so many parts, one after the other, to save memory; must divide the batch.
         BatchNorm then normalises by the part.
       skip_nonfinite: leaves parameters, statistics and optimizer as they were if the loss or a gradient is not finite.
+      gradient_norm: whether to tell the global L2 norm of the gradient, too.
 
     Returns:
-      `step(state, batch) -> (state, metrics)`. Metrics are of the parameters before the update, with dropout and
-      batch statistics as in training. With several processes each passes its own part of the batch.
+      `step(state, batch) -> (state, metrics)`. A batch is a pair (inputs, targets), each an array [batch, ...] or a
+      tree of them. Metrics are of the parameters before the update, with dropout and batch statistics as in training;
+      they tell the update's learning rate, too. With several processes each passes its own part of the batch.
 
     Raises:
       ValueError: an argument is not what it should be; or, from the step, uint8 images with no `preprocess`, or a batch
@@ -132,34 +106,17 @@ def make_step(
       >>> int(state.step), bool(metrics.loss > 1)
       (1, True)
     """
+    task = make_task("make_step", model, loss=loss, metrics=metrics, preprocess=preprocess, augment=augment)
     rule = make_rule(
         "make_step",
-        model,
+        task,
         tx,
-        loss=loss,
-        preprocess=preprocess,
-        augment=augment,
         accumulate=accumulate,
         batch_norm=batch_norm,
         skip_nonfinite=skip_nonfinite,
+        gradient_norm=gradient_norm,
     )
     return _step(rule, make_layout("make_step", devices, parallel, shard_state))
-
-
-def make_rule(function: str, model: nn.Module, tx: optax.GradientTransformation, **fields: Any) -> Rule:
-    """Checks what a user passed and makes a `Rule` of it."""
-    check_model_and_tx(function, model, tx)
-    rule = Rule(model, tx, **fields)
-    check_integer(function, "accumulate", rule.accumulate, at_least=1)
-    check_choice(function, "batch_norm", rule.batch_norm, ("synchronized", "per_device"))
-    check_flag(function, "skip_nonfinite", rule.skip_nonfinite)
-    check_loss(function, rule.loss)
-    for name, example in (("preprocess", "train_set.standardize"), ("augment", "data.CROP_AND_FLIP")):
-        value = getattr(rule, name)
-        if value is not None:
-            check_function(function, name, value, example)
-            require(not isinstance(value, type), f"{function}: {name} must be a function, got the class {value}")
-    return rule
 
 
 @remembered()
@@ -184,7 +141,7 @@ class Step:
         check_state("make_step", state)
         batch = self._looked_at(state, batch)
         if self._layout.parallel == "single" and self._layout.devices[0] == jax.local_devices()[0]:
-            self._check(len(batch.labels))
+            self._check(len_of(batch))
             return self._evenly(state, batch)
         state, metrics = self._on_layout(state, batch)
         self._calls += 1
@@ -205,8 +162,8 @@ class Step:
         if state.step.sharding != layout.whole:
             state = self.place(state)
         here = sum(device.process_index == jax.process_index() for device in layout.devices)
-        if len(batch.labels) % here == 0:
-            self._check(len(batch.labels) // here)
+        if len_of(batch) % here == 0:
+            self._check(len_of(batch) // here)
             if layout.parallel == "pmap":
                 parts = jax.tree.map(lambda x: x.reshape(here, len(x) // here, *x.shape[1:]), batch)
                 return self._evenly(state, parts)
@@ -218,10 +175,10 @@ class Step:
             return self._evenly(state, batch)
         require(
             jax.process_count() == 1,
-            f"the {len(batch.labels)} examples of this process cannot be spread evenly over its {here} devices; "
+            f"the {len_of(batch)} examples of this process cannot be spread evenly over its {here} devices; "
             "with several processes pass batches that can",
         )
-        self._check(len(batch.labels))
+        self._check(len_of(batch))
         if layout.parallel == "pmap":
             return self._unevenly(state, jax.tree.map(lambda x: np.broadcast_to(x, (here, *np.shape(x))), batch))
         return self._unevenly(state, jax.device_put(batch, layout.whole))
@@ -230,20 +187,21 @@ class Step:
         """The batch, after checks: of its form each time, of its numbers at the first of each shape and dtype."""
         require(
             isinstance(batch, tuple | list) and len(batch) == 2,
-            f"make_step: batch must be a pair (images, labels), got {shown(batch)}",
+            f"make_step: batch must be a pair (inputs, targets), (images, labels) for example, got {shown(batch)}",
         )
-        images, labels = batch
+        leaves, structure = jax.tree.flatten(tuple(batch))
         try:
-            kind = images.shape, images.dtype, labels.shape, labels.dtype
+            kind = structure, *((leaf.shape, leaf.dtype) for leaf in leaves)
         except AttributeError:
+            kinds = sorted({type(leaf).__name__ for leaf in leaves if not hasattr(leaf, "dtype")})
             raise ValueError(
-                f"make_step: images and labels must be arrays, got {type(images).__name__} and "
-                f"{type(labels).__name__}; use numpy.asarray"
+                f"make_step: inputs and targets (images and labels) must be arrays, got {', '.join(kinds)}; use "
+                "numpy.asarray"
             ) from None
         if kind not in self._seen:
-            check_first_batch("make_step", state, Batch(images, labels), self._rule)
+            check_first_batch("make_step", state, Batch(*batch), self._rule)
             self._seen.add(kind)
-        return Batch(images, labels)
+        return Batch(*batch)
 
     def _check(self, examples: int) -> None:
         require(
@@ -254,34 +212,19 @@ class Step:
 
 
 def check_first_batch(function: str, state: TrainState, batch: Batch, rule: Rule) -> None:
-    """Raises `ValueError` unless a batch, a state, a model and a chain go together. Looks at the labels' numbers."""
-    images, labels = batch
+    """Raises `ValueError` unless a batch, a state, a model and a chain go together. Looks at class numbers."""
+    leaves = jax.tree.leaves(batch)
+    lengths = {leaf.shape[0] if leaf.ndim else None for leaf in leaves}
     require(
-        images.ndim >= 2 and len(images) > 0,
-        f"{function}: images must be [batch, height, width, channels] with a batch of 1 or more, "
-        f"got shape {list(images.shape)}",
+        bool(jax.tree.leaves(batch.inputs)) and len(lengths) == 1 and lengths.isdisjoint((0, None)),
+        f"{function}: inputs and targets must be arrays [batch, ...] of one batch of 1 or more, got shapes "
+        f"{[list(leaf.shape) for leaf in leaves]}",
     )
-    like_one_hot = labels.ndim == 2 and len(labels) == len(images)
-    remedy = "; of one-hot rows take labels.argmax(-1).astype(np.int32)" if like_one_hot else ""
-    require(
-        labels.shape == images.shape[:1] and jnp.issubdtype(labels.dtype, jnp.integer),
-        f"{function}: labels must be class numbers, integers [{len(images)}], one per image, "
-        f"got {labels.dtype} {list(labels.shape)}{remedy}",
-    )
-    require(
-        images.dtype == np.uint8 or jnp.issubdtype(images.dtype, jnp.floating),
-        f"{function}: images must be uint8 or floating point, got {images.dtype}",
-    )
-    given = jax.ShapeDtypeStruct(images.shape, jax.dtypes.canonicalize_dtype(images.dtype))
-    if rule.augment is not None:
-        given = check_augment(function, rule.augment, given)
-    inputs = input_struct(function, given.shape[1:], given.dtype, rule.preprocess)
-    shapes = model_shapes(rule.model, inputs.shape[1:], inputs.dtype)
-    check_variables(function, rule.model, state, shapes)
-    classes = check_outputs(function, rule.model, shapes)
-    check_loss_of(function, rule.loss, len(images), classes)
-    if not isinstance(labels, Tracer) and getattr(labels, "is_fully_addressable", True):
-        check_labels(function, labels, classes)
+    structs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jax.dtypes.canonicalize_dtype(x.dtype)), batch)
+    shapes = check_on_batch(function, rule.task, structs, None, augmented=True)
+    check_variables(function, rule.task.model, state.variables, shapes)
+    if all(not isinstance(x, Tracer) and getattr(x, "is_fully_addressable", True) for x in leaves):
+        check_class_numbers(function, rule.task, shapes.outputs, batch.targets)
     check_order(function, rule.tx, state.params, state.batch_stats)
 
 
@@ -290,155 +233,3 @@ def _from_processes(part: Any, split: jax.sharding.Sharding) -> jax.Array:
     if split.is_fully_addressable:
         return jax.device_put(part, split)
     return jax.make_array_from_process_local_data(split, np.asarray(part))
-
-
-def train_step(
-    state: TrainState,
-    split: Any,
-    data: tuple[jax.Array, jax.Array] | None = None,
-    *,
-    rule: Rule,
-    spread: Spread,
-) -> tuple[TrainState, Metrics]:
-    """The step itself, not compiled; see `make_step`.
-
-    The optimizer is given what some links ask for: the loss (`value`), the gradient (`grad`), the loss as a function
-    of the parameters on this batch (`value_fn`) and, for snapshots, the new batch statistics (`batch_stats`). With
-    `scale_by_nesterov_lookahead` in the chain the gradient is taken where that looks; what `transfer.freeze` froze has
-    none; with `dynamic_loss_scale` the loss is scaled.
-
-    Args:
-      state: what the update starts from.
-      split: what is spread over the devices: a batch or, with `data`, the numbers [batch] of its examples.
-      data: images and labels of the whole data set.
-      rule: what to compute.
-      spread: over which devices.
-    """
-    tx = rule.tx
-    _check_optimizer_state(tx, state)
-    frozen = transfer.frozen_params(state.opt_state, state.params)
-    scale = optim.loss_scale(state.opt_state)
-    keys = [jax.random.fold_in(jax.random.fold_in(state.key, stream), state.step) for stream in (_MODEL, _AUGMENT)]
-    measure = functools.partial(_measure, rule=rule, spread=spread, frozen=frozen)
-    measured = spread.map(functools.partial(measure, gradient=True))
-    shared = (state.batch_stats, scale, keys, data)
-
-    point = optim.lookahead_params(state.params, state.opt_state)
-    (value, error, batch_stats), grads = measured((point, *shared), split)
-    no_overflow = optim.all_finite(grads)
-    finite = jnp.isfinite(value) & (no_overflow if scale is None else no_overflow | (scale > 1))
-    # Told only where it is asked for: optax's line searches hand on what they do not know.
-    statistics = {"batch_stats": batch_stats} if optim.wants_batch_stats(state.opt_state) else {}
-    updates, opt_state = with_extra_args(tx).update(
-        grads,
-        state.opt_state,
-        state.params,
-        value=value,
-        grad=grads,
-        value_fn=lambda params: spread.map(functools.partial(measure, gradient=False))((params, *shared), split)[0],
-        **statistics,
-    )
-    updates = transfer.without_frozen(frozen, updates)  # wherever in the chain `freeze` stands
-    reached = TrainState(optax.apply_updates(state.params, updates), batch_stats, opt_state, state.step, state.key)
-    if rule.skip_nonfinite:
-        reached = _where(finite, reached, state)
-    elif scale is not None:
-        reached = reached._replace(batch_stats=_where(no_overflow, batch_stats, state.batch_stats))
-    return reached._replace(step=state.step + 1), Metrics(value, error, finite)
-
-
-def _measure(shared: Any, split: Any, *, rule: Rule, spread: Spread, frozen: Any, gradient: bool) -> Any:
-    """Loss, error, new batch statistics and gradient, as means over the examples of all devices.
-
-    Runs on each device with its part of the examples; `shared` is (params, batch_stats, loss scale, keys, data).
-    """
-    params, batch_stats, scale, (model_key, augment_key), data = shared
-    batch = Batch(*split) if data is None else take_batch(data[0], data[1], split)
-    examples = len(batch.labels)
-    images = batch.images
-    if rule.augment is not None:
-        places = spread.position * examples + jnp.arange(examples)
-        images = rule.augment(jax.vmap(lambda place: jax.random.fold_in(augment_key, place))(places), images)
-    if spread.axis is not None:
-        model_key = jax.random.fold_in(model_key, spread.position)
-    inputs = model_inputs(images, rule.preprocess)
-
-    def objective(params, batch_stats, inputs, labels, key):
-        if frozen is not None:
-            params = jax.tree.map(lambda keep, p: lax.stop_gradient(p) if keep else p, frozen, params)
-        axis = spread.axis if rule.batch_norm == "synchronized" else None
-        with transfer.frozen_modules_evaluate(frozen), synchronized_statistics(axis):
-            logits, updated = rule.model.apply(
-                {"params": params, "batch_stats": batch_stats},
-                inputs,
-                train=True,
-                rngs={"dropout": key},
-                mutable=["batch_stats"],
-            )
-        new_stats = transfer.frozen_statistics(frozen, batch_stats, updated.get("batch_stats", {}))
-        error = jnp.mean(jnp.argmax(logits, -1) != labels)
-        value = jnp.mean(per_example(rule.loss, logits, labels))
-        return value if scale is None else value * scale, (value, error, new_stats)
-
-    def one(batch_stats, inputs, labels, key):
-        if not gradient:
-            return objective(params, batch_stats, inputs, labels, key)[1], ()
-        (_, found), grads = jax.value_and_grad(objective, has_aux=True)(params, batch_stats, inputs, labels, key)
-        return found, grads
-
-    if rule.accumulate == 1:
-        found, grads = one(batch_stats, inputs, batch.labels, model_key)
-    else:
-        found, grads = _accumulated(one, rule.accumulate, batch_stats, (inputs, batch.labels), model_key)
-    found, grads = spread.mean((found, grads))
-    return (found, grads) if gradient else found
-
-
-def _accumulated(one: Callable, parts: int, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
-    """Means over parts of a batch, one after the other; part j has the examples j, j + parts, ...
-
-    So the parts of a batch are the same however it is spread over devices.
-    """
-    pieces = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1), batch)
-
-    def body(carry, piece):
-        batch_stats, total = carry
-        number, (inputs, labels) = piece
-        (value, error, batch_stats), grads = one(batch_stats, inputs, labels, jax.random.fold_in(key, number))
-        return (batch_stats, jax.tree.map(jnp.add, total, (value, error, grads))), None
-
-    first = jax.tree.map(lambda x: x[0], pieces)
-    (value, error, _), grads = jax.eval_shape(lambda: one(batch_stats, *first, key))
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (value, error, grads))
-    (batch_stats, total), _ = lax.scan(body, (batch_stats, zeros), (jnp.arange(parts), pieces))
-    value, error, grads = jax.tree.map(lambda x: x / parts, total)
-    return (value, error, batch_stats), grads
-
-
-def _check_optimizer_state(tx: optax.GradientTransformation, state: TrainState) -> None:
-    fresh = jax.eval_shape(functools.partial(init_optimizer, tx), state.params, state.batch_stats)
-    kept, needed = jax.tree.structure(state.opt_state), jax.tree.structure(fresh)
-    require(
-        kept == needed,
-        f"the optimizer state does not belong to tx; make the state with init_state and the same tx. "
-        f"tx keeps {needed}, the state holds {kept}",
-    )
-
-
-def _where(condition: jax.Array, new: Any, old: Any) -> Any:
-    """One tree or the other."""
-
-    def choose(a, b):
-        return b if jnp.issubdtype(b.dtype, jax.dtypes.prng_key) else jnp.where(condition, a, b)
-
-    return jax.tree.map(choose, new, old)
-
-
-def model_inputs(images: jax.Array, preprocess: Preprocess | None) -> jax.Array:
-    """What the model is shown; raises `ValueError` if that would be integers."""
-    inputs = images if preprocess is None else preprocess(images)
-    require(
-        jnp.issubdtype(inputs.dtype, jnp.floating),
-        f"the model would be shown {inputs.dtype} images; pass preprocess=train_set.standardize, or floats",
-    )
-    return inputs

@@ -1,25 +1,12 @@
-"""Transfer: weights that others trained, and fine-tuning."""
+"""Transfer: weights that others trained, and what fine-tuning needs (transformations, which live in `optim`)."""
 
-from jaxdl.transfer.finetune import (
-    freeze,
-    frozen_modules_evaluate,
-    frozen_params,
-    frozen_statistics,
-    gradual_unfreezing,
-    refreeze,
-    scale_by_depth,
-    without_frozen,
-)
+from jaxdl.optim import freeze, gradual_unfreezing, refreeze, scale_by_depth
 from jaxdl.transfer.torch_weights import load_torch_weights
 
 __all__ = [
     "freeze",
-    "frozen_modules_evaluate",
-    "frozen_params",
-    "frozen_statistics",
     "gradual_unfreezing",
     "load_torch_weights",
     "refreeze",
     "scale_by_depth",
-    "without_frozen",
 ]

@@ -158,7 +158,7 @@ def test_an_evaluation_of_many_batches_does_not_deadlock():
     step = train.make_step(model, optim.sgd(0.1), parallel="sharded", preprocess=wide_set.standardize)
     state = step.place(state)
     expected = train.evaluate(jax.device_put(state, jax.devices()[0]), model, wide_set)
-    assert train.evaluate(state, model, wide_set, batch_size=1).loss == pytest.approx(expected.loss, rel=1e-5)
+    assert train.evaluate(model, state, wide_set, batch_size=1).loss == pytest.approx(expected.loss, rel=1e-5)
 
 
 @pytest.mark.parametrize("parallel", ["pmap", "sharded"])
@@ -274,7 +274,7 @@ def test_auto_is_sharded_over_all_and_evaluation_counts_every_example():
     state, history = fit(CHAINS["momentum, averages"], eval_set=SET[:37])
     logits = MODEL.apply(jax.device_get(state.variables), SET.standardize(jnp.asarray(SET.images[:37])), train=False)
     assert history.eval_error[-1] == pytest.approx(float(np.mean(np.argmax(logits, -1) != SET.labels[:37])), abs=1e-9)
-    assert train.evaluate(state, MODEL, SET[:37]).error == history.eval_error[-1]
+    assert train.evaluate(MODEL, state, SET[:37]).error == history.eval_error[-1]
     spread = jax.device_put(state, jax.sharding.NamedSharding(jax.make_mesh((8,), ("other",)), jax.P()))
     step = train.make_step(MODEL, CHAINS["momentum, averages"], preprocess=SET.standardize)
     reached, _ = step(spread, (SET.images[:16], SET.labels[:16]))

@@ -1,11 +1,9 @@
-"""Fine-tuning: frozen layers, rates by depth, gradual unfreezing."""
+"""Frozen parameters, gradual unfreezing, and rates by depth."""
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-import flax.linen as nn
 import jax
 import optax
 
@@ -84,9 +82,7 @@ def refreeze(opt_state: Any, predicate: Predicate, params: Params) -> Any:
         last stage of unfreezing.)
     """
     check_function("refreeze", "predicate", predicate, _PREDICATE)
-    require(
-        len(find_states(opt_state, FreezeState)) == 1, "refreeze: the optimizer state must hold one transfer.freeze"
-    )
+    require(len(find_states(opt_state, FreezeState)) == 1, "refreeze: the optimizer state must hold one optim.freeze")
     marks = FreezeState(_marks("refreeze", predicate, params, may_freeze_none=True))
     is_freeze = lambda node: isinstance(node, FreezeState)  # noqa: E731
     return jax.tree.map(lambda node: marks if is_freeze(node) else node, opt_state, is_leaf=is_freeze)
@@ -120,15 +116,15 @@ def gradual_unfreezing(groups: Groups) -> list[UnfreezingStage]:
 
     Example:
       >>> import jax
-      >>> from jaxdl import data, models, optim, train, transfer
+      >>> from jaxdl import data, models, optim, train
       >>> train_set, _ = data.load("fashion_mini")
       >>> model, key = models.resnet_cifar(8), jax.random.key(0)
-      >>> for stage, frozen in enumerate(transfer.gradual_unfreezing(("stem", "stage", "head"))):
-      ...     tx = optax.chain(optim.momentum(0.1), transfer.freeze(frozen))
+      >>> for stage, frozen in enumerate(optim.gradual_unfreezing(("stem", "stage", "head"))):
+      ...     tx = optax.chain(optim.momentum(0.1), optim.freeze(frozen))
       ...     if stage == 0:
       ...         state = train.init_state(model, tx, key, train_set.image_shape)
       ...     else:
-      ...         opt_state = transfer.refreeze(state.opt_state, frozen, state.params)
+      ...         opt_state = optim.refreeze(state.opt_state, frozen, state.params)
       ...         state = state._replace(opt_state=opt_state)
       ...     # state, _ = train.fit(state, model, tx, train_set, steps=(stage + 1) * 100)
 
@@ -199,36 +195,6 @@ def without_frozen(frozen: Any | None, updates: Params) -> Params:
     if frozen is None:
         return updates
     return jax.tree.map(lambda keep, u: jax.numpy.zeros_like(u) if keep else u, frozen, updates)
-
-
-@contextlib.contextmanager
-def frozen_modules_evaluate(frozen: Any | None) -> Iterator[None]:
-    """Within it, modules whose parameters are all frozen and that keep batch statistics run with `train=False`."""
-    by_path = {path_name(path): value for path, value in jax.tree_util.tree_leaves_with_path(frozen)}
-
-    def intercept(call, arguments, keywords, context):
-        module = context.module
-        if keywords.get("train") and "batch_stats" in module.variables:
-            own = [by_path.get("/".join((*module.path, name))) for name in module.variables.get("params", {})]
-            if own and all(own):
-                keywords = {**keywords, "train": False}
-        return call(*arguments, **keywords)
-
-    with nn.intercept_methods(intercept) if by_path else contextlib.nullcontext():
-        yield
-
-
-def frozen_statistics(frozen: Any | None, before: Params, after: Params) -> Params:
-    """Batch statistics after a step, but those before it for modules whose parameters are all frozen."""
-    if frozen is None:
-        return after
-    frozen_at: dict[str, bool] = {}
-    for path, value in jax.tree_util.tree_leaves_with_path(frozen):
-        module = path_name(path).rpartition("/")[0]
-        frozen_at[module] = frozen_at.get(module, True) and value
-    return jax.tree_util.tree_map_with_path(
-        lambda path, old, new: old if frozen_at.get(path_name(path).rpartition("/")[0], False) else new, before, after
-    )
 
 
 def _marks(function: str, predicate: Predicate, params: Params, *, may_freeze_none: bool = False) -> Any:

@@ -1,0 +1,89 @@
+"""A data set from a user's own arrays."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdl.arguments import check_integer, require, shown
+from jaxdl.data.dataset import Dataset
+from jaxdl.data.standardization import channel_statistics
+from jaxdl.typing import Arrays
+
+
+def from_arrays(
+    inputs: Arrays,
+    targets: Arrays,
+    *,
+    name: str = "arrays",
+    split: str = "train",
+    classes: int | Sequence[str] = (),
+    standardize: Callable[[Any], Any] | None = None,
+) -> Dataset:
+    """A data set of your own arrays: images, tables, sequences, with whatever is to be predicted.
+
+    Arrays become NumPy's, and 64-bit numbers 32-bit ones (JAX would compute with those; integers that would change
+    are refused). Nothing else is changed.
+
+    Args:
+      inputs: arrays with a leading axis of n examples: one, or a tuple or dict of them, which the model is then given
+        as they are. One array of bytes is taken for images [n, height, width, channels].
+      targets: arrays with the same leading axis: class numbers [n], soft labels [n, classes], numbers to predict
+        [n, outputs], several in a dict, ...
+      name: for messages, and for telling runs apart.
+      split: "train" or "test".
+      classes: how many classes there are, or their names, where targets are class numbers or one number for each class.
+        The model must then give as many outputs.
+      standardize: pure function from a batch of inputs to what the model is given; by default inputs are taken as they
+        are, and images of bytes are standardised by their own channels' statistics. For a test split pass the training
+        split's, `train_set.standardize`.
+
+    Returns:
+      A data set.
+
+    Raises:
+      ValueError: arrays are of different lengths, hold no numbers or NaN, labels are out of range, or another argument
+        is not what it should be.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxdl import data
+      >>> table = np.random.default_rng(0).normal(size=(100, 8))
+      >>> data.from_arrays(table, table.sum(1, keepdims=True))
+      <arrays train: 100 examples, inputs float32[8], targets float32[1]>
+    """
+    for argument, value in (("name", name), ("split", split)):
+        require(isinstance(value, str), f"from_arrays: {argument} must be a string, got {argument}={shown(value)}")
+    if not isinstance(classes, str | Sequence):
+        classes = tuple(map(str, range(check_integer("from_arrays", "classes", classes, at_least=1))))
+    require(not isinstance(classes, str), f"from_arrays: classes must be names, got {classes!r}; pass ({classes!r},)")
+    inputs, targets = (_narrowed(argument, tree) for argument, tree in (("inputs", inputs), ("targets", targets)))
+    are_images = isinstance(inputs, np.ndarray) and inputs.dtype == np.uint8 and inputs.ndim == 4 and inputs.size
+    if standardize is None and are_images:
+        standardize = channel_statistics(inputs)
+    return Dataset(name, split, inputs, targets, tuple(classes), standardize)
+
+
+def _narrowed(name: str, tree: Any) -> Any:
+    """NumPy arrays of dtypes that JAX keeps. Lists are arrays here, not trees."""
+
+    def narrowed(leaf):
+        array = np.asarray(leaf)
+        require(
+            array.dtype.kind in "biuf" or array.dtype.name == "bfloat16",
+            f"from_arrays: {name} must hold numbers, got {array.dtype} from {shown(leaf)}; all rows must be of one "
+            "length",
+        )
+        dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+        if array.dtype == dtype:
+            return array
+        kept = array.astype(dtype)
+        require(
+            array.dtype.kind == "f" or bool(np.array_equal(kept, array)),
+            f"from_arrays: {name} of {array.dtype} do not fit {dtype}, as they would have to: they are in "
+            f"{shown(array.min())}..{shown(array.max())}",
+        )
+        return kept
+
+    return jax.tree.map(narrowed, tree, is_leaf=lambda node: isinstance(node, list))

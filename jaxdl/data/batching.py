@@ -1,0 +1,130 @@
+"""Batches as a pure function of (key, epoch, step): no iterator, no state to save."""
+
+import functools
+import itertools
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.arguments import check_integer, check_key, require, shown
+from jaxdl.data.dataset import Dataset
+from jaxdl.typing import Arrays, Batch
+
+_SHUFFLE = 0  # the stream of random numbers that shuffling draws from; `train.step` draws from another
+
+
+def epoch_order(key: jax.Array, epoch: jax.Array | int, *, examples: int, batch_size: int) -> jax.Array:
+    """Which examples make up each batch of an epoch: a permutation that depends on the key and the epoch alone.
+
+    Args:
+      key: the training state's key.
+      epoch: number of the epoch, from 0.
+      examples: size of the data set.
+      batch_size: examples in a batch, at most `examples`.
+
+    Returns:
+      int32 [examples // batch_size, batch_size], each example at most once.
+
+    Raises:
+      ValueError: `key` is not one typed key, or a number is out of its range.
+    """
+    check_key("epoch_order", "key", key)
+    if not isinstance(epoch, jax.Array):
+        check_integer("epoch_order", "epoch", epoch, at_least=0)
+    check_integer("epoch_order", "examples", examples, at_least=1)
+    check_integer("epoch_order", "batch_size", batch_size, at_least=1)
+    require(
+        batch_size <= examples,
+        f"epoch_order: batch_size must be at most examples={examples}, got batch_size={batch_size}; pass a smaller one",
+    )
+    return _order(key, epoch, examples=examples, batch_size=batch_size)
+
+
+@functools.partial(jax.jit, static_argnames=("examples", "batch_size"))
+def _order(key: jax.Array, epoch: jax.Array | int, *, examples: int, batch_size: int) -> jax.Array:
+    shuffle_key = jax.random.fold_in(jax.random.fold_in(key, _SHUFFLE), epoch)
+    steps = examples // batch_size
+    return jax.random.permutation(shuffle_key, examples)[: steps * batch_size].reshape(steps, batch_size)
+
+
+def take_batch(inputs: Arrays, targets: Arrays, rows: jax.Array) -> Batch:
+    """The examples at `rows` (int [batch]) of a data set that lies on the device.
+
+    Raises:
+      ValueError: `rows` are no integers, or inputs and targets are not of one length. Rows beyond the data are seen
+        only where they are a NumPy array: on the device they would have to be waited for.
+    """
+    require(
+        isinstance(rows, jax.Array | np.ndarray) and jnp.issubdtype(rows.dtype, jnp.integer),
+        f"take_batch: rows must be an array of integers, got rows={shown(rows)}; pass np.array([0, 1]) for example",
+    )
+    lengths = sorted({leaf.shape[0] for leaf in jax.tree.leaves((inputs, targets)) if getattr(leaf, "shape", ())})
+    require(len(lengths) == 1, f"take_batch: images and labels must be of one length, got {lengths}")
+    if isinstance(rows, np.ndarray) and rows.size:
+        require(
+            bool(rows.min() >= 0) and bool(rows.max() < lengths[0]),
+            f"take_batch: rows must be in 0..{lengths[0] - 1}, got {rows.min()}..{rows.max()}",
+        )
+    return Batch(*jax.tree.map(lambda array: jnp.take(array, rows, axis=0, mode="clip"), (inputs, targets)))
+
+
+def batches(
+    dataset: Dataset, key: jax.Array, batch_size: int, *, start: int = 0, steps: int | None = None
+) -> Iterator[Batch]:
+    """The batches that `train.fit` would train on, for a loop of your own.
+
+    Epoch after epoch, each in an order of its own; what does not fill a last batch sits an epoch out. The batch of a
+    step depends on the key and the step's number alone: a loop that was stopped goes on with `start=int(state.step)`.
+
+    Args:
+      dataset: what to train on.
+      key: the training state's, `state.key`.
+      batch_size: examples in a batch, of all devices and processes together.
+      start: number of the step to begin with.
+      steps: up to which step; by default there is no end.
+
+    Returns:
+      An iterator over batches (inputs, targets) of NumPy arrays [batch_size, ...]. With several processes each is given
+      its own part, [batch_size / processes, ...], as `train.make_step` wants it.
+
+    Raises:
+      ValueError: an argument is not what it should be.
+
+    Example:
+      >>> import jax
+      >>> from jaxdl import data
+      >>> train_set, _ = data.load("fashion_mini")
+      >>> [batch.inputs.shape for batch in data.batches(train_set, jax.random.key(0), 128, start=80, steps=82)]
+      [(128, 28, 28, 1), (128, 28, 28, 1)]
+    """
+    require(
+        isinstance(dataset, Dataset),
+        f"batches: dataset must be one data.Dataset, got {shown(dataset)}; data.load gives a pair of them",
+    )
+    check_key("batches", "key", key)
+    check_integer("batches", "start", start, at_least=0)
+    per_epoch = dataset.steps_per_epoch(batch_size)
+    if steps is not None:
+        check_integer("batches", "steps", steps, at_least=0)
+    processes = jax.process_count()
+    require(
+        batch_size % processes == 0,
+        f"batches: batch_size={batch_size} cannot be divided among {processes} processes; pass a multiple",
+    )
+    return _batches(
+        dataset, key, batch_size, per_epoch, itertools.count(start) if steps is None else range(start, steps)
+    )
+
+
+def _batches(dataset, key, batch_size, per_epoch, numbers) -> Iterator[Batch]:
+    share = batch_size // jax.process_count()
+    mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+    epoch, order = -1, np.zeros((0, 0), np.int32)
+    for step in numbers:
+        if step // per_epoch != epoch:
+            epoch = step // per_epoch
+            order = np.asarray(epoch_order(key, epoch, examples=len(dataset), batch_size=batch_size))
+        rows = order[step % per_epoch][mine]
+        yield Batch(*jax.tree.map(lambda array, rows=rows: array[rows], (dataset.inputs, dataset.targets)))

@@ -1,0 +1,177 @@
+"""What a run of one model has ready: compiled functions, and the data where they want them."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl import optim
+from jaxdl.data import Dataset, epoch_order
+from jaxdl.program_cache import remembered
+from jaxdl.train.evaluation import Evaluator
+from jaxdl.train.history import Metrics, judgement
+from jaxdl.train.pace import Pace
+from jaxdl.train.preemption import Signals
+from jaxdl.train.sharding import Layout, Spread, layout_of
+from jaxdl.train.state import TrainState
+from jaxdl.train.step import MOST_IN_FLIGHT
+from jaxdl.train.update import Rule, train_step
+
+_BLOCK = MOST_IN_FLIGHT  # single steps whose metrics are fetched together, at the most
+_SCANNED_BLOCK = 1024  # the same for steps of one compiled loop
+_SHARED_BLOCK = 64  # the same where several processes have to stop at the same step
+
+
+class Alone:
+    """The work of `run.Run` for one state, on the devices of a layout.
+
+    Args:
+      rule: what a step computes.
+      layout: on which devices.
+      train_set: what to train on.
+      eval_set: what to evaluate on, or None.
+      scan: whether steps are made in one compiled loop.
+      batch_size: examples in a batch.
+    """
+
+    members: int | None = None
+
+    def __init__(
+        self, rule: Rule, layout: Layout, train_set: Dataset, eval_set: Dataset | None, scan: bool, batch_size: int
+    ):
+        self._rule, self._layout, self._eval_set, self._scan = rule, layout, eval_set, scan
+        self._one, self._many = _compiled(rule, layout)
+        self._data = layout.replicate((train_set.inputs, train_set.targets))
+        self._examples = len(train_set)
+        self._batch_size, self._steps_per_epoch = batch_size, train_set.steps_per_epoch(batch_size)
+        self._epoch, self._order = -1, None
+        self._evaluator: Evaluator | None = None
+        self._pace = Pace()
+        self.state: Any = None
+
+    def forget_order(self) -> None:
+        """The state's key is another."""
+        self._epoch = -1
+
+    def advance(
+        self, state: TrainState, step: int, count: int, active: np.ndarray, signals: Signals
+    ) -> Iterator[tuple[Metrics, float]]:
+        """Makes `count` updates within one epoch, or fewer if it is asked to stop; then `self.state` is the new state.
+
+        Yields the metrics [k] of k steps, on the host, and the seconds that these took.
+        """
+        del active
+        if self._epoch != step // self._steps_per_epoch:
+            self._epoch = step // self._steps_per_epoch
+            key = self._layout.collect(state.key)
+            order = epoch_order(key, self._epoch, examples=self._examples, batch_size=self._batch_size)
+            self._order = self._layout.place_order(order)
+        run = self._scanned if self._scan else self._single_steps
+        yield from run(state, (self._data, self._order), step, count, signals)
+
+    def evaluate(self, state: TrainState) -> Metrics:
+        """Means over the evaluation set."""
+        layout = layout_of(state.params)
+        if self._evaluator is None or self._evaluator.where != layout:
+            assert self._eval_set is not None
+            self._evaluator = Evaluator(self._rule.task, self._eval_set, layout)
+        return self._evaluator(state.variables)
+
+    def observe(self, state: TrainState, found: Metrics, active: np.ndarray) -> TrainState:
+        """The state after `optim.reduce_on_plateau` was told how good it is."""
+        del active
+        return state._replace(opt_state=self._layout.place(optim.observe(state.opt_state, judgement(found))))
+
+    def place(self, state: TrainState) -> TrainState:
+        """The state where the programs want it."""
+        return self._layout.place(state)
+
+    def one(self, state: TrainState, member: int) -> TrainState:
+        """The state as the caller knows it."""
+        del member
+        return self._layout.collect(state)
+
+    def _single_steps(self, state, data, step: int, count: int, signals: Signals) -> Iterator[tuple[Metrics, float]]:
+        """One step at a time; tells the metrics of a block of steps once the next block is on its way."""
+        self._one.lower(state, data).compile()  # so that the clock does not see it; the calls below find it done
+        start, pending = time.perf_counter(), []
+        alone = self._layout.is_several_cpu_devices  # no second block is under way: that many may deadlock
+        for done in range(1, count + 1):
+            self.state, metrics = state, metrics = self._one(state, data)
+            pending.append(metrics)
+            block = self._pace.block(_BLOCK) if signals.at_any_step else _BLOCK
+            full = len(pending) >= (block if alone else 2 * block)
+            last = done == count or ((full or signals.at_any_step) and signals.asked(step + done) is not None)
+            if full or last:
+                ready = len(pending) if last or alone else block
+                fetched = jax.device_get(pending[:ready])
+                pending = pending[ready:]
+                yield self._timed(jax.tree.map(lambda *values: np.array(values), *fetched), start)
+                start = time.perf_counter()
+            if last:
+                break
+
+    def _scanned(self, state, data, step: int, count: int, signals: Signals) -> Iterator[tuple[Metrics, float]]:
+        """Blocks of steps in one compiled loop, whose length does not change what a step computes."""
+        self._many.lower(state, (data, np.int32(count))).compile()
+        start, done, pending = time.perf_counter(), 0, []
+        while done < count:
+            block = self._pace.block(_SCANNED_BLOCK) if signals.at_any_step else _SHARED_BLOCK
+            block = min(count - done, block)
+            self.state, metrics = state, metrics = self._many(state, (data, np.int32(block)))
+            pending.append((metrics, block))
+            done += block
+            last = done == count or signals.asked(step + done) is not None
+            while len(pending) > (0 if last or self._layout.is_several_cpu_devices else 1):
+                metrics, length = pending.pop(0)
+                fetched = jax.device_get(metrics)
+                yield self._timed(jax.tree.map(lambda values, n=length: values[:n], fetched), start)
+                start = time.perf_counter()
+            if last:
+                break
+
+    def _timed(self, metrics: Metrics, start: float) -> tuple[Metrics, float]:
+        seconds = time.perf_counter() - start
+        self._pace.took(len(metrics.loss), seconds)
+        return metrics, seconds
+
+
+@remembered()
+def _compiled(rule: Rule, layout: Layout) -> tuple[Callable, Callable]:
+    """Two functions: a step on the batch that its order gives for it, and a number of such steps in one loop.
+
+    The loop's length is no part of its program. So it computes the same bits wherever a run is cut into loops.
+    """
+    one = functools.partial(step_in_order, rule=rule, spread=layout.spread())
+    split = (False, True)  # inputs and targets; order
+    return (
+        layout.compile(one, split=split),
+        layout.compile(lambda state, data_and_count: many_steps(one, state, *data_and_count), split=(split, False)),
+    )
+
+
+def step_in_order(state: TrainState, data: Any, *, rule: Rule, spread: Spread) -> tuple[TrainState, Metrics]:
+    """A step on the batch that the order [steps, batch] gives for it; `data` is ((inputs, targets), order)."""
+    examples, order = data
+    return train_step(state, order[state.step % len(order)], examples, rule=rule, spread=spread)
+
+
+def many_steps(one: Callable, state: TrainState, data: Any, count: Any) -> tuple[TrainState, Metrics]:
+    """`count` calls of `one`; the metrics [steps in an epoch] of those that there were come first."""
+
+    def body(i, carry):
+        state, metrics = carry
+        state, newest = one(state, data)
+        return state, jax.tree.map(lambda all_steps, value: all_steps.at[i].set(value), metrics, newest)
+
+    return jax.lax.fori_loop(0, count, body, (state, no_metrics(one, state, data)))
+
+
+def no_metrics(one: Callable, state: TrainState, data: Any) -> Metrics:
+    """Room for the metrics [steps in an epoch] that `one` gives."""
+    length = len(data[1])
+    return jax.tree.map(lambda m: jnp.zeros(length, m.dtype), jax.eval_shape(one, state, data)[1])

@@ -1,0 +1,41 @@
+"""What is frozen stays still: modules whose parameters are all frozen run as in evaluation."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from jaxdl.tree import path_name
+from jaxdl.typing import Params
+
+
+@contextlib.contextmanager
+def frozen_modules_evaluate(frozen: Any | None) -> Iterator[None]:
+    """Within it, modules whose parameters are all frozen and that keep batch statistics run with `train=False`."""
+    by_path = {path_name(path): value for path, value in jax.tree_util.tree_leaves_with_path(frozen)}
+
+    def intercept(call, arguments, keywords, context):
+        module = context.module
+        if keywords.get("train") and "batch_stats" in module.variables:
+            own = [by_path.get("/".join((*module.path, name))) for name in module.variables.get("params", {})]
+            if own and all(own):
+                keywords = {**keywords, "train": False}
+        return call(*arguments, **keywords)
+
+    with nn.intercept_methods(intercept) if by_path else contextlib.nullcontext():
+        yield
+
+
+def frozen_statistics(frozen: Any | None, before: Params, after: Params) -> Params:
+    """Batch statistics after a step, but those before it for modules whose parameters are all frozen."""
+    if frozen is None:
+        return after
+    frozen_at: dict[str, bool] = {}
+    for path, value in jax.tree_util.tree_leaves_with_path(frozen):
+        module = path_name(path).rpartition("/")[0]
+        frozen_at[module] = frozen_at.get(module, True) and value
+    return jax.tree_util.tree_map_with_path(
+        lambda path, old, new: old if frozen_at.get(path_name(path).rpartition("/")[0], False) else new, before, after
+    )

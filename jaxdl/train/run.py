@@ -1,0 +1,233 @@
+"""A run as a stream of events: of one model, or of many side by side."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from jaxdl.train.errors import NonFiniteLossError
+from jaxdl.train.events import Ended, Evaluated, Event, RolledBack, Saved, Started, Stepped
+from jaxdl.train.history import History, Metrics
+from jaxdl.train.keeper import Keeper
+from jaxdl.train.preemption import Signals
+from jaxdl.train.state import TrainState
+
+_MOST_SKIPPED = 100  # updates left out in a row before training gives up
+_WATCHER = -1  # asks to stop, in the place of a signal's number
+
+
+class Work(Protocol):
+    """What computes: `alone.Alone` for one model, `together.Together` for stacked ones."""
+
+    state: Any
+
+    @property
+    def members(self) -> int | None:
+        """How many models; None for one by itself."""
+        ...
+
+    def advance(self, state: Any, step: int, count: int, active: np.ndarray, signals: Signals) -> Iterator[Any]:
+        """Makes up to `count` updates."""
+        ...
+
+    def evaluate(self, state: Any) -> Metrics:
+        """Means over the evaluation set."""
+        ...
+
+    def observe(self, state: Any, found: Metrics, active: np.ndarray) -> Any:
+        """The state after the chain was told of an evaluation."""
+        ...
+
+    def place(self, state: Any) -> Any:
+        """The state where it is saved from."""
+        ...
+
+    def one(self, state: Any, member: int) -> Any:
+        """The state of one member."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """When what happens; all numbers are of updates.
+
+    Attributes:
+      steps: to reach.
+      steps_per_epoch: in an epoch, at whose end the order of the examples changes.
+      eval_every: between evaluations; None for none.
+      skip: whether updates that are not finite are left out.
+      roll_back: whether a run that is not finite returns to its newest checkpoint.
+    """
+
+    steps: int
+    steps_per_epoch: int
+    eval_every: int | None
+    skip: bool = False
+    roll_back: bool = False
+
+
+class Run:
+    """One run. `events` makes the updates, and yields what happens. In between, the attributes are up to date.
+
+    Attributes:
+      state: the training state, or stacked states.
+      histories: one for each member; one alone for a single model.
+      step: updates behind it.
+      active: bool [members]: who goes on.
+      diverged: why a member stopped, if its numbers were not finite.
+      signal: of SIGTERM or Ctrl-C, if that ended the run.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        plan: Plan,
+        state: TrainState,
+        histories: list[History],
+        *,
+        step: int,
+        keeper: Keeper | None,
+        signals: Signals,
+        diverged: list[str | None] | None = None,
+        ended: list[bool] | None = None,
+        watched: bool = True,
+    ):
+        self.state, self.histories, self.step = state, histories, step
+        self.diverged: list[str | None] = diverged or [None] * len(histories)
+        self.ended = np.array(ended or [False] * len(histories))
+        self.active = ~self.ended & np.array([reason is None for reason in self.diverged])
+        self.signal: int | None = None
+        self._work, self._plan, self._keeper, self._watched = work, plan, keeper, watched
+        self._signals = Signals(self._asked, signals.at_any_step)
+        self._from_outside = signals
+
+    def end(self, member: int | None) -> None:
+        """No further updates of a member."""
+        self.ended[member or 0] = True
+        self.active[member or 0] = False
+
+    def events(self) -> Iterator[Event]:
+        """Makes the updates."""
+        plan, keeper = self._plan, self._keeper
+        for member in range(len(self.histories)):
+            yield Started(self.step, plan.steps, self.histories[member], self._name(member))
+        while self.step < plan.steps and self.active.any():
+            evaluation = self._next(plan.eval_every)
+            checkpoint = keeper.next_after(self.step) if keeper else plan.steps
+            until = min(plan.steps, self._next(plan.steps_per_epoch), evaluation, checkpoint)
+            try:
+                yield from self._advance(until - self.step)
+                if plan.eval_every and self.step in (evaluation, plan.steps):
+                    # A part of the run may end between; parts together make the same run, so only these are observed.
+                    yield from self._evaluate(observe=self.step == evaluation)
+                self.signal = self._from_outside.asked(self.step)
+                if keeper and (self.signal or self.step in (checkpoint, plan.steps) or not self.active.any()):
+                    self.save()
+                    yield Saved(self.step, keeper.folder)
+            except NonFiniteLossError as error:
+                if not plan.roll_back or keeper is None:
+                    raise
+                self.state, self.histories[0] = keeper.roll_back(error)
+                self.step = int(self.state.step)
+                self._work.forget_order()  # type: ignore[attr-defined]
+                yield RolledBack(self.step, str(error))
+                continue
+            if self.signal:
+                break
+        if keeper:
+            keeper.wait(self.state, self.histories)
+        for member in range(len(self.histories)):
+            yield Ended(self.step, self.histories[member], self._name(member))
+
+    def save(self) -> None:
+        """Begins to write a checkpoint."""
+        assert self._keeper is not None
+        members = None
+        if self._work.members is not None:
+            members = {"diverged": list(self.diverged), "ended": self.ended.tolist()}
+        self._keeper.save(self._work.place(self.state), self.step, self.histories, members)
+
+    def _asked(self, step: int) -> int | None:
+        return self._from_outside.asked(step) if self.active.any() else _WATCHER
+
+    def _next(self, every: int | None) -> int:
+        return (self.step // every + 1) * every if every else self._plan.steps
+
+    def _going(self) -> list[int]:
+        """The numbers of the members that are active."""
+        return np.flatnonzero(self.active).tolist()
+
+    def _name(self, member: int) -> int | None:
+        return None if self._work.members is None else member
+
+    def _advance(self, count: int) -> Iterator[Event]:
+        for metrics, seconds in self._work.advance(self.state, self.step, count, self.active, self._signals):
+            self.state = self._work.state
+            after, length = self.step, metrics.loss.shape[-1]
+            self.step += length
+            for member in self._going():
+                mine = self._of(metrics, member)
+                try:
+                    history = recorded(self.histories[member], mine, seconds, after, skip=self._plan.skip)
+                except NonFiniteLossError as error:
+                    self._diverge(member, error)
+                    continue
+                self.histories[member] = history
+                yield Stepped(self.step, mine, seconds, self._name(member))
+
+    def _evaluate(self, *, observe: bool) -> Iterator[Event]:
+        found = self._work.evaluate(self.state)
+        good = []
+        for member in self._going():
+            mine = self._of(found, member)
+            if not np.isfinite(mine.loss):
+                what = f"the loss on the evaluation set is {mine.loss}"
+                self._diverge(member, NonFiniteLossError(what, self.step, self.histories[member]))
+                continue
+            self.histories[member] = self.histories[member].add_evaluation(self.step, mine)
+            good.append((member, mine))
+        if observe:
+            self.state = self._work.observe(self.state, found, self.active.copy())
+        for member, mine in good:
+            state = self._work.one(self.state, member) if self._watched else None
+            yield Evaluated(self.step, mine, self.histories[member], state, self._name(member))
+
+    def _of(self, metrics: Metrics, member: int) -> Metrics:
+        """The metrics of one member."""
+        if self._work.members is None:
+            return metrics
+        loss, values, finite, rate, norm = metrics
+        scalar = np.ndim(loss) == 1
+
+        def one(x):
+            return None if x is None else float(x[member]) if scalar else x[member]
+
+        of_steps = (rate, norm) if scalar else (rate[member], one(norm))
+        return Metrics(one(loss), {name: one(value) for name, value in values.items()}, finite[member], *of_steps)
+
+    def _diverge(self, member: int, error: NonFiniteLossError) -> None:
+        """Ends a member; a run by itself raises."""
+        if self._work.members is None:
+            raise error
+        self.histories[member], self.diverged[member], self.active[member] = error.history, str(error), False
+
+
+def recorded(history: History, metrics: Metrics, seconds: float, after: int, *, skip: bool) -> History:
+    """The history with a block of steps added, or an error that holds it until the first step that is not finite."""
+    loss, bad = metrics.loss, np.flatnonzero(~metrics.finite)
+    if skip:
+        history = history.add_steps(metrics, seconds, after)
+        history = history._replace(skipped=np.concatenate([history.skipped, (after + 1 + bad).astype(np.int32)]))
+        newest = history.skipped[-_MOST_SKIPPED:]
+        if len(newest) == _MOST_SKIPPED and newest[-1] - newest[0] == _MOST_SKIPPED - 1:
+            what = f"{_MOST_SKIPPED} updates in a row were skipped; the loss is {loss[-1]}"
+            raise NonFiniteLossError(what, int(newest[-1]), history)
+        return history
+    if not len(bad):
+        return history.add_steps(metrics, seconds, after)
+    good = int(bad[0])
+    history = history.add_steps(jax.tree.map(lambda values: values[:good], metrics), seconds, after)
+    gradient = "a gradient is not finite, " if np.isfinite(loss[good]) else ""
+    raise NonFiniteLossError(f"{gradient}the loss is {loss[good]}", after + good + 1, history)

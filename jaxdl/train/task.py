@@ -1,0 +1,221 @@
+"""What is learned: a model, its loss and metrics, and what is done to its inputs, as one frozen value."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.arguments import check_function, require, shown
+from jaxdl.data import Dataset
+from jaxdl.data.checks import called, check_model_fits, count_outputs, input_struct, len_of
+from jaxdl.modules import ModelShapes, apply_model, check_model, model_shapes
+from jaxdl.train.losses import Loss, Metric, cross_entropy, error, label_smoothing
+from jaxdl.typing import Arrays, Batch
+
+Preprocess: TypeAlias = Callable[[Arrays], Arrays]
+"""A batch of inputs to what the model is given, `train_set.standardize` for example. Pure."""
+
+Augment: TypeAlias = Callable[..., Any]
+"""(keys [batch], inputs) -> inputs, or (keys [batch], inputs, targets) -> (inputs, targets). Pure."""
+
+Metrics: TypeAlias = Mapping[str, Metric]
+"""Metrics by name, as in {"error": train.error, "top5_error": train.top_k_error(5)}."""
+
+_TAKEN = ("loss", "finite", "learning_rate", "gradient_norm", "step", "seconds", "event")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is learned; `make_step` explains the fields. Equal tasks are compiled once."""
+
+    model: nn.Module
+    loss: Loss = cross_entropy
+    metrics: tuple[tuple[str, Metric], ...] | None = None  # None: the error, where targets are classes
+    preprocess: Preprocess | None = None
+    augment: Augment | None = None
+
+    def inputs(self, inputs: Arrays) -> Arrays:
+        """What the model is given."""
+        return inputs if self.preprocess is None else self.preprocess(inputs)
+
+    def augmented(self, keys: jax.Array, batch: Batch) -> Batch:
+        """A batch with its random changes."""
+        if self.augment is None:
+            return batch
+        if _takes_targets(self.augment):
+            return Batch(*self.augment(keys, *batch))
+        return batch._replace(inputs=self.augment(keys, batch.inputs))
+
+    def metrics_for(self, outputs: Any, targets: Any) -> tuple[tuple[str, Metric], ...]:
+        """The metrics; if none were named, the error where outputs are logits and targets say a class."""
+        if self.metrics is not None:
+            return self.metrics
+        if not (hasattr(outputs, "shape") and hasattr(targets, "shape")) or outputs.ndim != 2 or outputs.shape[1] < 2:
+            return ()
+        numbers = targets.ndim == 1 and jnp.issubdtype(targets.dtype, jnp.integer)
+        soft = targets.shape == outputs.shape and is_of_classes(self.loss)
+        return (("error", error),) if numbers or soft else ()
+
+    def values(self, outputs: Any, targets: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The loss and the metrics of each example, all [batch]."""
+        losses = self.loss(outputs, targets)
+        metrics = {name: metric(outputs, targets) for name, metric in self.metrics_for(outputs, targets)}
+        wide = {name: jnp.promote_types(value.dtype, jnp.float32) for name, value in metrics.items()}
+        return losses, {name: value.astype(wide[name]) for name, value in metrics.items()}
+
+    def evaluated(self, variables: Any, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The loss and the metrics of each example in evaluation, all [batch]."""
+        outputs = apply_model(self.model, variables, self.inputs(batch.inputs), train=False)
+        return self.values(outputs, batch.targets)
+
+
+def make_task(
+    function: str,
+    model: nn.Module,
+    *,
+    loss: Loss,
+    metrics: Metrics | None,
+    preprocess: Preprocess | None,
+    augment: Augment | None = None,
+) -> Task:
+    """Checks what a user passed, and makes a `Task` of it."""
+    check_model(function, model)
+    require(loss is not label_smoothing, f"{function}: loss must be a function, got a class; pass label_smoothing(0.1)")
+    check_function(function, "loss", loss, "train.cross_entropy")
+    for name, example in (("preprocess", "train_set.standardize"), ("augment", "data.CROP_AND_FLIP")):
+        value = {"preprocess": preprocess, "augment": augment}[name]
+        if value is not None:
+            check_function(function, name, value, example)
+            require(not isinstance(value, type), f"{function}: {name} must be a function, got the class {value}")
+    if metrics is None:
+        return Task(model, loss, None, preprocess, augment)
+    example = '{"error": train.error, "top5_error": train.top_k_error(5)}'
+    require(
+        isinstance(metrics, Mapping) and all(isinstance(name, str) and name for name in metrics),
+        f"{function}: metrics must be functions by name, got metrics={shown(metrics)}; pass {example}",
+    )
+    for name, metric in metrics.items():
+        require(
+            name not in _TAKEN and "/" not in name,
+            f"{function}: a metric cannot be called {name!r}: this name is taken, or has a / in it",
+        )
+        check_function(function, f"metrics[{name!r}]", metric, "train.error")
+        require(
+            not isinstance(metric, type),
+            f"{function}: metrics[{name!r}] must be a function, got the class {metric.__name__}; "
+            "pass one of its objects, as in train.top_k_error(5)",
+        )
+    return Task(model, loss, tuple(metrics.items()), preprocess, augment)
+
+
+def check_task(function: str, task: Task, dataset: Dataset, batch_size: int, *, training: bool = True) -> ModelShapes:
+    """The model's shapes on a data set; raises `ValueError` unless all parts of a task go together with it."""
+    shapes = check_model_fits(function, task.model, dataset, task.preprocess)
+    example = dataset.example
+    check_on_batch(function, task, with_batch(example, min(batch_size, len(dataset))), shapes, augmented=training)
+    check_class_numbers(function, task, shapes.outputs, dataset.targets)
+    return shapes
+
+
+def check_on_batch(
+    function: str, task: Task, batch: Batch, shapes: ModelShapes | None, *, augmented: bool
+) -> ModelShapes:
+    """The model's shapes on such a batch; raises `ValueError` unless augmentation, loss and metrics fit it."""
+    if augmented and task.augment is not None:
+        batch = _check_augment(function, task.augment, batch)
+        shapes = None
+    inputs = input_struct(function, batch.inputs, task.preprocess)
+    shapes = shapes or model_shapes(task.model, inputs)
+    examples = len_of(batch)
+    outputs = jax.tree.map(lambda o: jax.ShapeDtypeStruct((examples, *o.shape[1:]), o.dtype), shapes.outputs)
+    for leaf in jax.tree.leaves(shapes.outputs):
+        require(
+            len(leaf.shape) >= 1 and leaf.shape[0] == 1,
+            f"{function}: {type(task.model).__name__} must give outputs [batch, ...], got {leaf} for one example",
+        )
+    named = {"loss": task.loss, **{f"metrics[{name!r}]": f for name, f in task.metrics_for(outputs, batch.targets)}}
+    for name, f in named.items():
+        _check_values(function, name, f, outputs, batch.targets, examples)
+    return shapes
+
+
+def check_class_numbers(function: str, task: Task, outputs: Any, targets: Any) -> None:
+    """Raises `ValueError` if a label is not in [0, outputs); looks at the numbers, so outside of jit only."""
+    integers = hasattr(targets, "dtype") and targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer)
+    if not integers or not (is_of_classes(task.loss) or error in dict(task.metrics_for(outputs, targets)).values()):
+        return
+    classes = count_outputs(function, task.model, outputs)
+    lowest, highest = int(np.min(targets)), int(np.max(targets))
+    require(
+        lowest >= 0 and highest < classes,
+        f"{function}: labels must be in 0..{classes - 1} as the model has {classes} outputs, "
+        f"got labels {lowest}..{highest}; leave out examples that have no class",
+    )
+
+
+def is_of_classes(loss: Loss) -> bool:
+    """Whether a loss is one of ours that takes class numbers."""
+    return loss is cross_entropy or isinstance(loss, label_smoothing)
+
+
+def with_batch(example: Any, batch: int) -> Any:
+    """Structs [batch, ...] in the place of structs [1, ...]."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype), example)
+
+
+def kinds(tree: Any) -> str:
+    """Dtypes and shapes, for messages."""
+    return ", ".join(f"{leaf.dtype} {list(leaf.shape)}" for leaf in jax.tree.leaves(tree))
+
+
+def _check_augment(function: str, augment: Augment, batch: Batch) -> Batch:
+    """What an augmentation makes of a batch, by shapes alone; raises `ValueError` if it is not as many examples."""
+    examples = len_of(batch)
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), examples))
+    what = f"keys [{examples}], one for each example, and inputs {kinds(batch.inputs)}"
+    if _takes_targets(augment):
+        what += f", and targets {kinds(batch.targets)}"
+        found = called(function, "augment", what, augment, keys, *batch)
+        require(
+            isinstance(found, tuple | list) and len(found) == 2,
+            f"{function}: augment takes (keys, inputs, targets), so it must give (inputs, targets), got {shown(found)}",
+        )
+        made = Batch(*found)
+    else:
+        made = batch._replace(inputs=called(function, "augment", what, augment, keys, batch.inputs))
+    for leaf in jax.tree.leaves(made):
+        require(
+            getattr(leaf, "shape", ())[:1] == (examples,),
+            f"{function}: augment must give as many images as it is given, {kinds(batch)}, got {leaf}",
+        )
+    return made
+
+
+def _takes_targets(augment: Augment) -> bool:
+    """Whether an augmentation has three arguments that must be given: keys, inputs, and targets."""
+    try:
+        parameters = inspect.signature(augment).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len(needed) == 3
+
+
+def _check_values(function: str, name: str, f: Callable, outputs: Any, targets: Any, examples: int) -> None:
+    """Raises `ValueError` unless a loss, or a metric, gives one number for each example."""
+    what = f"outputs {kinds(outputs)} and targets {kinds(targets)}"
+    found = called(function, name, what, f, outputs, targets)
+    shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", np.dtype(object))
+    remedy = "; leave the mean over the batch to the step" if shape == () else ""
+    wanted = jnp.floating if name == "loss" else jnp.number
+    fits = shape == (examples,) and (jnp.issubdtype(dtype, wanted) or (name != "loss" and dtype == jnp.bool_))
+    require(
+        fits,
+        f"{function}: {name} must map outputs [batch, ...] and targets [batch, ...] to one number for each example, "
+        f"[batch], got {found} for a batch of {examples}{remedy}",
+    )

@@ -1,0 +1,149 @@
+"""Ready watchers: what a run tells, written to a file, printed, or used to end it."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdl.arguments import check_integer, check_real, require, shown
+from jaxdl.train.events import Evaluated, Event, RolledBack, Started, Stepped
+from jaxdl.train.history import History
+
+
+class EarlyStopping:
+    """Ends a run whose evaluations have not become better for a while.
+
+    It knows the evaluations of a run that is resumed, too. One object may watch a population, and one run after
+    another.
+
+    Attributes:
+      metric: a metric's name, or "loss", of the evaluations; less is better.
+      patience: evaluations without a new best before the run ends.
+      least: a new best must be better by more than this.
+
+    Raises:
+      ValueError: an attribute is out of its range; or, at the first evaluation, there is no such metric.
+
+    Reference: Prechelt, `Early Stopping - but when?`, 1998 (criterion UP, without its strips).
+    """
+
+    def __init__(self, metric: str = "error", *, patience: int = 5, least: float = 0.0):
+        require(isinstance(metric, str), f"EarlyStopping: metric must be a metric's name, got metric={shown(metric)}")
+        check_integer("EarlyStopping", "patience", patience, at_least=1)
+        check_real("EarlyStopping", "least", least, at_least=0)
+        self.metric, self.patience, self.least = metric, patience, least
+
+    def __call__(self, event: Event) -> bool:
+        """Whether to end the run."""
+        return isinstance(event, Started | Evaluated) and self._waited(event.history) >= self.patience
+
+    def _waited(self, history: History) -> int:
+        """Evaluations since the best one."""
+        values = evaluations(history, self.metric)
+        best, waited = np.inf, 0
+        for value in values:
+            waited = waited + 1 if not value < best - self.least else 0
+            best = min(best, value)
+        return waited
+
+
+class JsonLines:
+    """Writes a line of JSON for each update and each evaluation, as they come.
+
+        {"event": "step", "step": 1, "loss": 2.31, "error": 0.9, "learning_rate": 0.1}
+        {"event": "evaluation", "step": 78, "loss": 0.52, "error": 0.18, "seconds": 1.9}
+
+    A run that is resumed, or rolled back, takes back the lines of updates that are made again. Numbers that are not
+    finite are null. With several processes the first one writes.
+
+    Attributes:
+      path: the file; its folder must be there. For a population each line has its "member".
+
+    Raises:
+      ValueError: `path` is no path, or its folder is not there.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        require(isinstance(path, str | os.PathLike), f"JsonLines: path must be a file's path, got path={shown(path)}")
+        self.path = Path(path)
+        require(
+            self.path.parent.is_dir(),
+            f"JsonLines: there is no folder {self.path.parent}; make it first, or use another",
+        )
+        require(not self.path.is_dir(), f"JsonLines: path={str(path)!r} is a folder; name a file in it")
+
+    def __call__(self, event: Event) -> None:
+        """Writes what there is to write."""
+        if jax.process_index() != 0:
+            return
+        if isinstance(event, Started | RolledBack):
+            self._keep_until(event.step, event.member)
+        elif isinstance(event, Stepped | Evaluated):
+            lines = [{k: v for k, v in line.items() if k != "member" or v is not None} for line in as_lines(event)]
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(f"{json.dumps(line)}\n" for line in lines)
+
+    def _keep_until(self, step: int, member: int | None) -> None:
+        """Takes back the lines after a step. A line that was cut off, by a crash, goes too."""
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                found = json.loads(line)
+            except ValueError:
+                continue
+            if found.get("member") != member or found.get("step", 0) <= step:
+                kept.append(line)
+        draft = self.path.with_name(f".{self.path.name}.new")
+        draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        draft.replace(self.path)
+
+
+def print_evaluations(event: Event) -> None:
+    """A watcher that prints a line for each evaluation (with several processes, in the first one)."""
+    if isinstance(event, Evaluated) and jax.process_index() == 0:
+        values = {"loss": event.metrics.loss, **event.metrics.metrics}
+        member = "" if event.member is None else f"member {event.member}, "
+        print(f"{member}step {event.step:,}: " + ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
+
+
+def as_lines(event: Stepped | Evaluated) -> list[dict[str, Any]]:
+    """What an event tells, one dict for each update or evaluation; not finite numbers are None."""
+    found = event.metrics
+    if isinstance(event, Evaluated):
+        line = {"event": "evaluation", "step": event.step, "member": event.member, "loss": found.loss, **found.metrics}
+        return [_finite({**line, "seconds": event.history.seconds})]
+    columns: dict[str, Any] = {"loss": found.loss, **found.metrics, "learning_rate": found.learning_rate}
+    if found.gradient_norm is not None:
+        columns["gradient_norm"] = found.gradient_norm
+    steps = range(event.step - len(found.loss) + 1, event.step + 1)
+    return [
+        _finite({"event": "step", "step": step, "member": event.member} | {name: v[i] for name, v in columns.items()})
+        for i, step in enumerate(steps)
+    ]
+
+
+def evaluations(history: History, metric: str) -> np.ndarray:
+    """The evaluations of one metric, or of the "loss"."""
+    if metric == "loss" or not len(history.eval_step):
+        return history.eval_loss
+    require(
+        metric in history.eval_metrics,
+        f"EarlyStopping: there is no metric {metric!r} in the evaluations; there are "
+        f"{', '.join(['loss', *history.eval_metrics])}",
+    )
+    return history.eval_metrics[metric]
+
+
+def _finite(line: Mapping[str, Any]) -> dict[str, Any]:
+    def plain(value):
+        if value is None or isinstance(value, str | int):
+            return value
+        return float(value) if np.isfinite(value) else None
+
+    return {name: plain(value) for name, value in line.items()}
