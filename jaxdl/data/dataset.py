@@ -129,7 +129,8 @@ class Dataset:
         check_integer("steps_per_epoch", "batch_size", batch_size, at_least=1)
         require(
             batch_size <= len(self),
-            f"steps_per_epoch: batch_size={batch_size} is more than the {len(self)} examples of {self!r}; "
+            f"steps_per_epoch: batch_size={batch_size} is more than the {len(self)} "
+            f"{'images' if self.is_of_images else 'examples'} of {self!r}; "
             f"pass batch_size <= {len(self)}",
         )
         return len(self) // batch_size

@@ -29,6 +29,7 @@ from jaxdl.train.processes import ProcessLostError, join_processes
 from jaxdl.train.sharding import AXIS
 from jaxdl.train.state import TrainState, init_state
 from jaxdl.train.step import make_step
+from jaxdl.train.variables import load_variables
 from jaxdl.train.watchers import EarlyStopping, JsonLines, print_evaluations
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "init_state",
     "join_processes",
     "label_smoothing",
+    "load_variables",
     "make_step",
     "population",
     "print_evaluations",

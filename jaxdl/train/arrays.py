@@ -60,6 +60,18 @@ def flat_arrays(plain: TrainState) -> dict[str, Any]:
     return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(plain) if leaf.size}
 
 
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """From "a/b" to {"a": {"b": ...}}."""
+    tree: dict[str, Any] = {}
+    for path, leaf in flat.items():
+        *above, last = path.split("/")
+        node = tree
+        for name in above:
+            node = node.setdefault(name, {})
+        node[last] = leaf
+    return tree
+
+
 def shapes_and_dtypes(flat: Mapping[str, Any]) -> dict[str, list]:
     """[shape, name of the dtype] by path, as JSON has them."""
     return {name: [list(leaf.shape), leaf.dtype.name] for name, leaf in flat.items()}

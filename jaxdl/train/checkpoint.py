@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,6 +158,7 @@ class Checkpoints:
         *,
         error: float | None = None,
         members: Any = None,
+        averages: Sequence[Any] = (),
     ) -> None:
         """Begins to write; waits for the one before. `error` decides which is best.
 
@@ -181,6 +182,7 @@ class Checkpoints:
             "histories": len(histories),
             "history_sums": history_sums(of_histories),
             "members": members,
+            "averages": averages,
             **about,
         }
         with self._reported(state, histories):
@@ -216,6 +218,41 @@ class Checkpoints:
         self, outline: Outline, which: Any, about: Mapping[str, Any] | None = None
     ) -> tuple[int, TrainState, list[History], Any]:
         """One checkpoint: step, state, histories, what is kept about members; of "newest", one that can be read."""
+
+        def load(step, metadata):
+            self._compare(step, outline, metadata, about or {})
+
+            def rest():
+                arrays, histories = self._load(step, outline.flat, metadata)
+                return step, outline.fill(arrays), histories, metadata["members"]
+
+            return rest
+
+        return self._first_readable(which, load)
+
+    def read_arrays(self, which: Any) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+        """The arrays of one checkpoint by path, on this process's first device, and its metadata."""
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+        def load(step, metadata):
+            self._check_format(step, metadata)
+
+            def rest():
+                structs = {
+                    name: jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=here)
+                    for name, (shape, dtype) in metadata["arrays"].items()
+                }
+                return self._load(step, structs, metadata)[0], metadata
+
+            return rest
+
+        return self._first_readable(which, load)
+
+    def _first_readable(self, which: Any, load: Callable[[int, dict[str, Any]], Callable[[], Any]]) -> Any:
+        """What `load(step, metadata)()` gives for the checkpoint; of "newest", for the newest where that succeeds.
+
+        What `load` itself raises is not about damage, and is passed on.
+        """
         steps = self.steps
         if which == "newest":
             tried = list(reversed(steps))
@@ -226,19 +263,19 @@ class Checkpoints:
         for number, step in enumerate(tried):
             metadata = self._metadata(step)
             if metadata is not None:
-                self._compare(step, outline, metadata, about or {})
+                rest = load(step, metadata)
                 try:
-                    return step, *self._load(step, outline, metadata)
+                    return rest()
                 except Exception as error:
                     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             else:
                 reason = "its metadata cannot be read"
-            rest = tried[number + 1 :]
-            going_on = f"the one before it, of step {rest[0]}, is used" if rest else "there is no older one"
+            older = tried[number + 1 :]
+            going_on = f"the one before it, of step {older[0]}, is used" if older else "there is no older one"
             warnings.warn(
                 f"the checkpoint of step {step} in {self.folder} is damaged ({reason}); {going_on}",
                 DamagedCheckpointWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         raise FileNotFoundError(
             f"there is no checkpoint {which!r} that can be read in {self.folder}; there are the steps {steps}"
@@ -254,11 +291,7 @@ class Checkpoints:
 
     def _compare(self, step: int, outline: Outline, metadata: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """Raises `ValueError` that says what differs between a checkpoint and the run that wants it."""
-        require(
-            metadata.get("format") == _FORMAT,
-            f"the checkpoint of step {step} in {self.folder} was written by another version of jaxdl, in another "
-            "format; use another checkpoint_dir",
-        )
+        self._check_format(step, metadata)
         here, there = about.get("settings", {}), metadata.get("settings", {})
         lines = [line for name in here for line in differences(there.get(name), here[name], name)]
         where = f"the checkpoint of step {step} in {self.folder} is of another run; use another checkpoint_dir, or the "
@@ -295,14 +328,24 @@ class Checkpoints:
                 stacklevel=5,
             )
 
-    def _load(self, step: int, outline: Outline, metadata: Mapping[str, Any]) -> tuple[TrainState, list[History], Any]:
-        found = self._checkpointer.load_checkpointables(step, {"state": outline.flat, "history": None})
-        arrays = found["history"]
-        sums, wanted = check_sums(found["state"]), metadata["sums"]
+    def _check_format(self, step: int, metadata: Mapping[str, Any]) -> None:
+        require(
+            metadata.get("format") == _FORMAT,
+            f"the checkpoint of step {step} in {self.folder} was written by another version of jaxdl, in another "
+            "format; use another checkpoint_dir",
+        )
+
+    def _load(
+        self, step: int, structs: Mapping[str, jax.ShapeDtypeStruct], metadata: Mapping[str, Any]
+    ) -> tuple[dict[str, jax.Array], list[History]]:
+        """Arrays by path, and histories; raises `ValueError` where a check sum is another."""
+        found = self._checkpointer.load_checkpointables(step, {"state": dict(structs), "history": None})
+        arrays, of_histories = found["state"], found["history"]
+        sums, wanted = check_sums(arrays), metadata["sums"]
         wrong = [name for name in wanted if sums[name] != wanted[name]]
-        wrong += ["history"] if history_sums(arrays) != metadata["history_sums"] else []
+        wrong += ["history"] if history_sums(of_histories) != metadata["history_sums"] else []
         require(not wrong, f"wrong numbers in {', '.join(wrong)}")
-        return outline.fill(found["state"]), histories_from(arrays, metadata["histories"]), metadata["members"]
+        return arrays, histories_from(of_histories, metadata["histories"])
 
 
 class _Preserved:

@@ -13,6 +13,7 @@ from jaxdl.train.checkpoint import Checkpoints
 from jaxdl.train.errors import NonFiniteLossError
 from jaxdl.train.history import History, judged_by
 from jaxdl.train.state import TrainState
+from jaxdl.train.variables import averages_in
 
 _RETURN = 3  # the stream of random numbers that gives a run a new key when it returns to a checkpoint
 _MOST_RETURNS = 3  # to one checkpoint before training gives up
@@ -87,7 +88,9 @@ class Keeper:
             if len(history.eval_step) > 0 and history.eval_step[-1] == step:
                 newest = history.eval_metrics.get(judged_by(history.eval_metrics), history.eval_loss)
                 error = float(newest[-1])
-        self._checkpoints.save(state, step, histories, self._about, error=error, members=members)
+        self._checkpoints.save(
+            state, step, histories, self._about, error=error, members=members, averages=averages_in(state)
+        )
         self._newest, self._returns = step, 0
 
     def wait(self, state: TrainState, histories: list[History]) -> None:

@@ -99,12 +99,14 @@ class Run:
         self.ended = np.array(ended or [False] * len(histories))
         self.active = ~self.ended & np.array([reason is None for reason in self.diverged])
         self.signal: int | None = None
+        self._ended_at: dict[int, int] = {}  # at which step a watcher ended a member
         self._work, self._plan, self._keeper, self._watched = work, plan, keeper, watched
         self._signals = Signals(self._asked, signals.at_any_step)
         self._from_outside = signals
 
     def end(self, member: int | None) -> None:
         """No further updates of a member."""
+        self._ended_at[member or 0] = self.step
         self.ended[member or 0] = True
         self.active[member or 0] = False
 
@@ -179,8 +181,10 @@ class Run:
 
     def _evaluate(self, *, observe: bool) -> Iterator[Event]:
         found = self._work.evaluate(self.state)
+        # A member that was ended at this very step is evaluated: if it goes on later, nothing is missing.
+        there = self.active | np.array([self._ended_at.get(m) == self.step for m in range(len(self.active))])
         good = []
-        for member in self._going():
+        for member in np.flatnonzero(there).tolist():
             mine = self._of(found, member)
             if not np.isfinite(mine.loss):
                 what = f"the loss on the evaluation set is {mine.loss}"
@@ -189,7 +193,7 @@ class Run:
             self.histories[member] = self.histories[member].add_evaluation(self.step, mine)
             good.append((member, mine))
         if observe:
-            self.state = self._work.observe(self.state, found, self.active.copy())
+            self.state = self._work.observe(self.state, found, there)
         for member, mine in good:
             state = self._work.one(self.state, member) if self._watched else None
             yield Evaluated(self.step, mine, self.histories[member], state, self._name(member))

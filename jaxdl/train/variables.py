@@ -1,0 +1,103 @@
+"""A trained model out of a checkpoint, without the run that wrote it."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+
+from jaxdl import optim
+from jaxdl.arguments import require, shown
+from jaxdl.train.arrays import nested
+from jaxdl.train.checkpoint import Checkpoints
+
+_KINDS = {"swa": optim.SwaState, "ema": optim.EmaState, "snapshots": optim.SnapshotState}
+
+
+def load_variables(
+    folder: str | os.PathLike,
+    *,
+    which: int | Literal["newest", "best"] = "newest",
+    average: str | None = None,
+) -> dict[str, Any]:
+    """Reads a trained model out of a `checkpoint_dir`: for inference, without optimizer, data set or training state.
+
+    Args:
+      folder: the `checkpoint_dir` of `fit`, or of one member of a population made with via="loop".
+      which: as for `restore`.
+      average: the name of an average in the chain ("swa" or "ema" if they were given no other): its parameters are read
+        in the place of the newest ones; or the name of `snapshots`, for all of them, stacked. With averages go the
+        batch statistics of the newest parameters: estimate theirs with `ensemble.update_batch_stats`.
+
+    Returns:
+      {"params": ..., "batch_stats": ...} and the model's other collections, as `model.apply` takes them, on this
+      process's first device.
+
+    Raises:
+      FileNotFoundError: there is no such checkpoint (those there are are named).
+      ValueError: there is no average of that name (those there are are named), or the folder is a population's.
+
+    Example:
+      >>> import tempfile, jax
+      >>> from jaxdl import data, models, optim, train
+      >>> train_set, test_set = data.load("fashion_mini")
+      >>> model, tx = models.mlp(widths=(8,)), optim.sgd(0.1)
+      >>> state = train.init_state(model, tx, jax.random.key(0), train_set.image_shape)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     _ = train.fit(state, model, tx, train_set, steps=5, checkpoint_dir=folder, progress=False)
+      ...     variables = train.load_variables(folder)
+      >>> logits = model.apply(variables, train_set.standardize(test_set.images[:3]), train=False)
+      >>> logits.shape
+      (3, 10)
+    """
+    require(
+        which in ("newest", "best") or (isinstance(which, int) and not isinstance(which, bool)),
+        f'load_variables: which must be "newest", "best" or a number of updates, got which={which!r}',
+    )
+    require(
+        average is None or isinstance(average, str),
+        f'load_variables: average must be a name, as in "swa", got average={shown(average)}',
+    )
+    with Checkpoints(Path(folder), keep=None, must_exist=True, function="load_variables") as checkpoints:
+        flat, metadata = checkpoints.read_arrays(which)
+    require(
+        metadata["members"] is None,
+        f"load_variables: {folder} holds a whole population; train.restore(folder, like) gives its stacked state",
+    )
+    tree = nested(flat)
+    variables = {"params": tree["params"], "batch_stats": tree.get("batch_stats", {}), **tree.get("collections", {})}
+    if average is None:
+        return variables
+    places = {entry["name"]: entry for entry in metadata["averages"]}
+    require(
+        average in places,
+        f"load_variables: there is no average {average!r} in this checkpoint; there are {sorted(places) or 'none'}",
+    )
+    entry = places[average]
+    state = _state(_KINDS[entry["kind"]], tree, entry["path"])
+    if entry["kind"] == "snapshots":
+        return {**variables, **optim.snapshot_variables(state, name=average, params=variables["params"])}
+    read = optim.swa_params if entry["kind"] == "swa" else optim.ema_params
+    return {**variables, "params": read(state, variables["params"], name=average)}
+
+
+def _state(kind: Any, tree: dict[str, Any], path: str) -> Any:
+    """The state of a link, from its place in the tree of a checkpoint; fields without arrays are ()."""
+    node: Any = tree
+    for name in path.split("/"):
+        node = node[name]
+    return kind(*(node.get(field, ()) for field in kind._fields))
+
+
+def averages_in(state: Any) -> list[dict[str, str]]:
+    """Which averages and snapshots a training state holds: name, kind, and the path of the link's state."""
+    found = []
+    kinds = tuple(_KINDS.values())
+    leaves = jax.tree_util.tree_leaves_with_path(state, is_leaf=lambda node: isinstance(node, kinds))
+    for path, node in leaves:
+        for kind, state_kind in _KINDS.items():
+            if isinstance(node, state_kind):
+                names = node.params if kind == "snapshots" else node.mean  # type: ignore[attr-defined]
+                place = jax.tree_util.keystr(path, simple=True, separator="/")
+                found += [{"name": name, "kind": kind, "path": place} for name in names]
+    return found
