@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Lower rooms may not import higher ones; rooms on one floor may not import each other.
 FLOORS = [
-    {"jaxdl.typing", "jaxdl.arguments", "jaxdl.progress", "jaxdl.identity"},
+    {"jaxdl.typing", "jaxdl.arguments", "jaxdl.progress", "jaxdl.identity", "jaxdl.loops"},
     {"jaxdl.tree", "jaxdl.program_cache"},
     {"jaxdl.modules", "jaxdl.mesh"},
     {"jaxdl.optim", "jaxdl.models", "jaxdl.data"},

@@ -1,0 +1,70 @@
+"""Whether a computation's convolutions stay fast in the body of a loop: XLA's CPU back end has few that do."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, TypeAlias
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+InLoops: TypeAlias = Literal["none", "fast", "slow"]
+"""What is in a computation: no convolution, only such as stay fast in loops on the CPU, or others too."""
+
+# Where NHWC images, HWIO kernels and NHWC results have their axes: batch, features, height, width; of kernels features
+# out, features in, height, width.
+_CANONICAL = ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+
+
+def convolutions_in_loops(f: Callable[..., Any], *args: Any) -> InLoops:
+    """Whether the convolutions of a computation would stay fast in `scan`, `while` or `lax.map` on the CPU.
+
+    There XLA is fast for one form alone: NHWC images and HWIO kernels, in one group, without zeros between pixels.
+    Outside loops it rewrites others to that form; inside they fall to a naive path, many times slower. The gradients
+    that autodiff writes are of other forms, those of `models.layers.Conv` are not. So ask it of a whole training step,
+    with its gradient. Nothing is computed.
+
+    Args:
+      f: a function of arrays; compiled or not.
+      *args: arrays, or trees of them; `jax.ShapeDtypeStruct`s will do.
+
+    Returns:
+      "none" if there is no convolution, "fast" if all are of that form, else "slow".
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxdl.models import layers
+      >>> x, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 3, 4))
+      >>> net = lambda kernel, canonical: layers.convolve(x, kernel, canonical_gradients=canonical).sum()
+      >>> [convolutions_in_loops(jax.grad(lambda k: net(k, canonical)), kernel) for canonical in (True, False)]
+      ['fast', 'slow']
+      >>> convolutions_in_loops(jnp.dot, kernel[0, 0], kernel[0, 0].T)
+      'none'
+    """
+    found = [_is_canonical(equation.params) for equation in _convolutions(jax.make_jaxpr(f)(*args).jaxpr)]
+    if not found:
+        return "none"
+    return "fast" if all(found) else "slow"
+
+
+def _convolutions(jaxpr: Jaxpr) -> Iterator[Any]:
+    """The convolutions of a program, and of those inside it: of calls, loops, branches and custom derivatives."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "conv_general_dilated":
+            yield equation
+        for inside in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
+            if isinstance(inside, ClosedJaxpr):
+                yield from _convolutions(inside.jaxpr)
+            elif isinstance(inside, Jaxpr):
+                yield from _convolutions(inside)
+
+
+def _is_program(value: Any) -> bool:
+    return isinstance(value, ClosedJaxpr | Jaxpr)
+
+
+def _is_canonical(params: dict[str, Any]) -> bool:
+    axes = params["dimension_numbers"]
+    return (
+        (axes.lhs_spec, axes.rhs_spec, axes.out_spec) == _CANONICAL
+        and params["feature_group_count"] == params["batch_group_count"] == 1
+        and all(dilation == 1 for dilation in params["lhs_dilation"])
+    )
