@@ -217,6 +217,52 @@ def test_in_a_scan_and_side_by_side(name):
     np.testing.assert_allclose(jax.vmap(lambda s: optim.learning_rate(tx, s))(both), [alone[0], alone[3]], rtol=1e-6)
 
 
+MASKS_BY_FUNCTION = {
+    "a label not used": lambda rate: optax.partition(
+        {"weights": optim.adam(rate), "rest": optim.sgd(half_as_fast(rate)), "other": optim.sgd(9.0)}, lambda _: LABELS
+    ),
+    "a mask of all": lambda rate: optax.chain(
+        optim.adam(rate),
+        optax.masked(
+            optax.scale(0.5) if callable(rate) else optax.identity(), lambda p: jax.tree.map(lambda _: True, p)
+        ),
+    ),
+    "a mask in a part": lambda rate: optax.partition(
+        {
+            "weights": optax.chain(
+                optim.adam(rate), optax.masked(optax.scale(0.5) if callable(rate) else optax.identity(), of_shape)
+            ),
+            "rest": optax.set_to_zero(),
+        },
+        lambda _: LABELS,
+    ),
+}
+
+
+def of_shape(params):
+    """A mask by the parameters' shapes."""
+    return jax.tree.map(lambda leaf: leaf.ndim == 2, params)
+
+
+@pytest.mark.parametrize("name", MASKS_BY_FUNCTION)
+def test_with_the_parameters_it_sees_which_parts_there_are(name):
+    rate = RATES["cosine"]
+    tx, unit = MASKS_BY_FUNCTION[name](rate), MASKS_BY_FUNCTION[name](1.0)
+    state, made = tx.init(PARAMS), measured(tx, unit)
+    for number in range(UPDATES):
+        found = jax.jit(lambda s, params: optim.learning_rate(tx, s, params=params))(state, PARAMS)
+        assert float(found) == pytest.approx(made[number], rel=1e-5)
+        assert float(optim.learning_rate(tx, state)) > 1.5 * made[number]  # the largest there might be
+        state = tx.update(grads(number), state, PARAMS)[1]
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_the_parameters_change_nothing_where_all_parts_are_there(name):
+    tx = CHAINS[name](0.3)
+    state = tx.init(PARAMS)
+    assert optim.learning_rate(tx, state, params=PARAMS) == optim.learning_rate(tx, state)
+
+
 def test_members_with_numbers_of_their_own():
     def chain(peak):
         return optim.momentum(optim.cosine_decay(peak, 10))

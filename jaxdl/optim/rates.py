@@ -23,9 +23,12 @@ from jaxdl.identity import function_parts
 from jaxdl.optim.checks import check_opt_state
 from jaxdl.optim.plateau import PlateauState
 from jaxdl.tree import find_states
+from jaxdl.typing import Params
 
 
-def learning_rate(tx: Any, opt_state: Any, *, value: ArrayLike | None = None) -> jax.Array | None:
+def learning_rate(
+    tx: Any, opt_state: Any, *, value: ArrayLike | None = None, params: Params | None = None
+) -> jax.Array | None:
     """The learning rate that the next update of a chain will be made with: a constant, a schedule's or an injected one.
 
     It is what the direction that the rule has found is multiplied by, without its sign: the rate and every scaling that
@@ -39,6 +42,8 @@ def learning_rate(tx: Any, opt_state: Any, *, value: ArrayLike | None = None) ->
       opt_state: its state before the update. It may be traced: within jit this costs no more than the schedule.
       value: the loss that the update will be told. A `reduce_on_plateau` that judges it may lower the rate at once;
         without, the rate is the one before.
+      params: the parameters, where masks or labels are functions of them: to see which parts there are. Without, every
+        part is taken to be there.
 
     Returns:
       A float32 scalar; None where no rate can be told. That is where there is none, where a link that neither optax nor
@@ -71,7 +76,7 @@ def learning_rate(tx: Any, opt_state: Any, *, value: ArrayLike | None = None) ->
             "jax.vmap(lambda state: optim.learning_rate(tx, state))(opt_state)",
         )
     try:
-        rates = [rate for rate in map(_rate, _paths(tx.update, opt_state, value)) if rate is not None]
+        rates = [rate for rate in map(_rate, _paths(tx.update, opt_state, _Told(value, params))) if rate is not None]
         if not rates or any(jnp.shape(rate) != () for rate in rates):
             return None
         return functools.reduce(jnp.maximum, (jnp.asarray(rate, jnp.float32) for rate in rates))
@@ -81,6 +86,13 @@ def learning_rate(tx: Any, opt_state: Any, *, value: ArrayLike | None = None) ->
 
 class _CannotTellError(Exception):
     """There may be a rate, but which is not known."""
+
+
+class _Told(NamedTuple):
+    """What is known of the next update."""
+
+    value: Any  # the loss, or None
+    params: Any  # the parameters, or None
 
 
 class _Link(NamedTuple):
@@ -149,20 +161,20 @@ def _last(kinds: list[str], kind: str) -> int:
     return max((place for place, found in enumerate(kinds) if found == kind), default=-1)
 
 
-def _paths(update: Callable, state: Any, value: Any) -> list[_Path]:
+def _paths(update: Callable, state: Any, told: _Told) -> list[_Path]:
     """What updates go through in a transformation: one path, or several where parts of the parameters differ."""
     if not isinstance(update, types.FunctionType | types.MethodType):
         update = getattr(update, "__wrapped__", update)  # of jax.jit
     if isinstance(update, types.MethodType) and isinstance(update.__self__, optax.MultiSteps):
-        return _paths(update.__self__.inner_opt.update, state.inner_opt_state, value)
+        return _paths(update.__self__.inner_opt.update, state.inner_opt_state, told)
     library, maker = _library_and_maker(update)
     if library not in ("optax", "jaxdl"):
         return [(_Link(_UNKNOWN),)]
     if maker in _WALKS:
-        return _WALKS[maker](_parts(update), state, value)
+        return _WALKS[maker](_parts(update), state, told)
     if maker in _LINKS:
         return [_LINKS[maker]]
-    return [_scaling(maker, update, state, value)]
+    return [_scaling(maker, update, state, told)]
 
 
 def _library_and_maker(function: Any) -> tuple[str, str]:
@@ -179,7 +191,7 @@ def _parts(function: Any) -> dict[str, Any]:
     return dict(function_parts(function))
 
 
-def _scaling(maker: str, update: Any, state: Any, value: Any) -> _Path:
+def _scaling(maker: str, update: Any, state: Any, told: _Told) -> _Path:
     """A link that multiplies by a number."""
     parts = _parts(update)
     if maker == "scale":
@@ -195,10 +207,14 @@ def _scaling(maker: str, update: Any, state: Any, value: Any) -> _Path:
         return (_Link(_RATE, state.learning_rate),)
     if maker == "reduce_on_plateau":
         # An update of nothing, to see the scale that it is made with. One that is fed by `observe` needs no value.
-        if value is not None or ("every" in parts and parts["every"] is None):
-            state = update((), state, **{} if value is None else {"value": value})[1]
+        if told.value is not None or ("every" in parts and parts["every"] is None):
+            state = update((), state, **_extra_arguments(told))[1]
         return (_Link(_PLATEAU, state.scale),)
     return (_Link(_UNKNOWN),)
+
+
+def _extra_arguments(told: _Told) -> dict[str, Any]:
+    return {} if told.value is None else {"value": told.value}
 
 
 def _constant(factor: Any) -> _Link:
@@ -212,12 +228,12 @@ def _constant(factor: Any) -> _Link:
     return _Link(_DESCENT if factor == 0 or factor < 0 else _SCALE, abs(factor))
 
 
-def _chained(parts: dict, state: Any, value: Any) -> list[_Path]:
-    return _joined([_paths(update, part, value) for update, part in zip(parts["update_fns"], state, strict=True)])
+def _chained(parts: dict, state: Any, told: _Told) -> list[_Path]:
+    return _joined([_paths(update, part, told) for update, part in zip(parts["update_fns"], state, strict=True)])
 
 
-def _chained_by_name(parts: dict, state: Any, value: Any) -> list[_Path]:
-    return _joined([_paths(tx.update, state[name], value) for name, tx in parts["transforms"]])
+def _chained_by_name(parts: dict, state: Any, told: _Told) -> list[_Path]:
+    return _joined([_paths(tx.update, state[name], told) for name, tx in parts["transforms"]])
 
 
 def _joined(links: list[list[_Path]]) -> list[_Path]:
@@ -227,54 +243,66 @@ def _joined(links: list[list[_Path]]) -> list[_Path]:
     return [tuple(itertools.chain(*ways)) for ways in itertools.product(*links)]
 
 
-def _masked(parts: dict, state: Any, value: Any) -> list[_Path]:
+def _masked(parts: dict, state: Any, told: _Told) -> list[_Path]:
     """Through the link, or past it."""
-    inside, mask = _paths(parts["inner"].update, state.inner_state, value), parts["mask"]
+    mask = _for(told.params, parts["mask"])
     leaves = [True, False] if callable(mask) else jax.tree.leaves(mask)
+    inside = _paths(parts["inner"].update, state.inner_state, _of_part(told, mask))
     found = (inside if any(leaves) else []) + ([()] if not all(leaves) else [])
     return [()] if not any(found) else found  # a link that leaves the rate alone does so with any mask
 
 
-def _partitioned(parts: dict, state: Any, value: Any) -> list[_Path]:
-    labels = parts["param_labels"]
-    used = set(parts["transforms"]) if callable(labels) else set(jax.tree.leaves(labels))
-    return [
-        path
-        for label, tx in parts["transforms"].items()
-        if label in used
-        for path in _paths(tx.update, state.inner_states[label].inner_state, value)
-    ]
+def _partitioned(parts: dict, state: Any, told: _Told) -> list[_Path]:
+    labels, found = _for(told.params, parts["param_labels"]), []
+    for label, tx in parts["transforms"].items():
+        mask = labels if callable(labels) else jax.tree.map(lambda own, label=label: own == label, labels)
+        if callable(labels) or any(jax.tree.leaves(mask)):
+            found += _paths(tx.update, state.inner_states[label].inner_state, _of_part(told, mask))
+    return found
 
 
-def _injected(parts: dict, state: Any, value: Any) -> list[_Path]:
+def _for(params: Any, mask: Any) -> Any:
+    """A mask, or labels, of these parameters; as a function still, if they are not known."""
+    return mask(params) if callable(mask) and params is not None else mask
+
+
+def _of_part(told: _Told, mask: Any) -> _Told:
+    """What is known within a mask: as `optax.masked` shows it."""
+    if told.params is None or callable(mask):
+        return told._replace(params=None)
+    return told._replace(params=jax.tree.map(lambda keep, p: p if keep else optax.MaskedNode(), mask, told.params))
+
+
+def _injected(parts: dict, state: Any, told: _Told) -> list[_Path]:
     """Into the chain that the update would make of the numbers in the state and of the schedules' next ones."""
-    told = {} if value is None else {"value": value}
+    extra = _extra_arguments(told)
     numbers = dict(state.hyperparams)
     for name, schedule in parts["sched_hps"].items():
         # In the dtype of the last one, which optax made that of the parameters.
-        numbers[name] = jnp.asarray(schedule(state.hyperparams_states[name], **told), jnp.result_type(numbers[name]))
+        numbers[name] = jnp.asarray(schedule(state.hyperparams_states[name], **extra), jnp.result_type(numbers[name]))
     numbers = {name: jnp.asarray(number) for name, number in numbers.items()}
     inner = parts["inner_factory"](**parts["other_hps"], **numbers)
-    return _paths(inner.update, state.inner_state, value)
+    return _paths(inner.update, state.inner_state, told)
 
 
-def _inside(name: str, field: str | None) -> Callable[[dict, Any, Any], list[_Path]]:
+def _inside(name: str, field: str | None, *, same_params: bool = True) -> Callable[[dict, Any, _Told], list[_Path]]:
     """Into a transformation inside another: what the update calls it, and where its state lies."""
 
-    def walk(parts: dict, state: Any, value: Any) -> list[_Path]:
-        return _paths(parts[name].update, getattr(state, field) if field else state, value)
+    def walk(parts: dict, state: Any, told: _Told) -> list[_Path]:
+        told = told if same_params else told._replace(params=None)
+        return _paths(parts[name].update, getattr(state, field) if field else state, told)
 
     return walk
 
 
-def _sometimes(parts: dict, state: Any, value: Any) -> list[_Path]:
+def _sometimes(parts: dict, state: Any, told: _Told) -> list[_Path]:
     """Through a transformation that is passed by in some updates, in which ones is not known."""
-    inside = _paths(parts["inner"].update, state.inner_state, value)
+    inside = _paths(parts["inner"].update, state.inner_state, told)
     return inside if not any(inside) else [(_Link(_UNKNOWN),)]
 
 
 # What is made of other transformations, by the name of the function that makes it.
-_WALKS: dict[str, Callable[[dict, Any, Any], list[_Path]]] = {
+_WALKS: dict[str, Callable[[dict, Any, _Told], list[_Path]]] = {
     "chain": _chained,
     "named_chain": _chained_by_name,
     "masked": _masked,
@@ -284,8 +312,8 @@ _WALKS: dict[str, Callable[[dict, Any, Any], list[_Path]]] = {
     "conditionally_mask": _inside("inner", "inner_state"),
     "apply_if_finite": _inside("inner", "inner_state"),
     "with_extra_args_support": _inside("tx", None),
-    "flatten": _inside("inner", None),
-    "lookahead": _inside("fast_optimizer", "fast_state"),
+    "flatten": _inside("inner", None, same_params=False),
+    "lookahead": _inside("fast_optimizer", "fast_state", same_params=False),
     "dynamic_loss_scale": _inside("inner", "inner"),
     "lbfgs": _inside("inner", None),
 }
