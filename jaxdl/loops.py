@@ -39,7 +39,12 @@ def convolutions_in_loops(f: Callable[..., Any], *args: Any) -> InLoops:
       >>> convolutions_in_loops(jnp.dot, kernel[0, 0], kernel[0, 0].T)
       'none'
     """
-    found = [_is_canonical(equation.params) for equation in _convolutions(jax.make_jaxpr(f)(*args).jaxpr)]
+    return convolutions_of(jax.make_jaxpr(f)(*args))
+
+
+def convolutions_of(program: ClosedJaxpr) -> InLoops:
+    """As `convolutions_in_loops`, of a computation that has been traced already."""
+    found = [_is_canonical(equation.params) for equation in _convolutions(program.jaxpr)]
     if not found:
         return "none"
     return "fast" if all(found) else "slow"

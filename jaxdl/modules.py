@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.arguments import require, shown
+from jaxdl.loops import convolutions_of
 from jaxdl.program_cache import remembered
 from jaxdl.tree import path_name
 
@@ -21,6 +22,7 @@ class ModelShapes(NamedTuple):
 
     variables: dict[str, Any]  # by collection, those of `NOT_CARRIED` left out but for "params"
     outputs: Any  # for one example, in evaluation
+    convolutions: bool  # whether it computes any
 
 
 def apply_model(model: nn.Module, variables: Any, inputs: Any, *, train: bool, **options: Any) -> Any:
@@ -62,7 +64,8 @@ def _shapes(model, structure, kinds) -> ModelShapes:
     shapes = ", ".join(f"{np.dtype(dtype)} {[1, *shape]}" for shape, dtype in kinds)
     try:
         variables = dict(jax.eval_shape(lambda: init_model(model, jax.random.key(0), inputs())))
-        outputs = jax.eval_shape(lambda v: apply_model(model, v, inputs(), train=False), variables)
+        f = lambda v: apply_model(model, v, inputs(), train=False)  # noqa: E731
+        program, outputs = jax.make_jaxpr(f, return_shape=True)(variables)
     except Exception as error:
         if type(error).__name__ == "InvalidRngError":
             remedy = "; in evaluation there are no random numbers: make the module draw none with train=False"
@@ -74,7 +77,7 @@ def _shapes(model, structure, kinds) -> ModelShapes:
         raise ValueError(
             f"{type(model).__name__} fails in evaluation, with inputs {shapes}: {type(error).__name__}: {first}{remedy}"
         ) from error
-    return ModelShapes(variables, outputs)
+    return ModelShapes(variables, outputs, convolutions_of(program) != "none")
 
 
 def check_model(function: str, model: Any) -> None:

@@ -10,7 +10,7 @@ from helpers import random_dataset
 
 from jaxdl import data
 from jaxdl.data import array_cache, bundled
-from jaxdl.data.dataset import channel_statistics
+from jaxdl.data.standardization import channel_statistics
 
 
 def test_bundled_data(fashion):

@@ -11,7 +11,7 @@ from helpers import numbers, random_dataset
 
 from jaxdl import data, models, optim, train
 from jaxdl.models import layers
-from jaxdl.train import loop
+from jaxdl.train import pace
 
 KEY = jax.random.key(0)
 SET = random_dataset(64, shape=(8, 8, 3))
@@ -280,7 +280,7 @@ def test_the_host_waits_once_in_sixteen_steps(monkeypatch):
         return real(tree)
 
     monkeypatch.setattr(jax, "device_get", device_get)
-    monkeypatch.setattr(loop, "_BLOCK_SECONDS", 60)  # however slow the machine is
+    monkeypatch.setattr(pace, "_SECONDS", 60)  # however slow the machine is
     model, tx, long_set = models.mlp(3, widths=(8,)), optim.sgd(0.1), random_dataset(4 * 100)
     state = train.init_state(model, tx, KEY, long_set.image_shape)
     train.fit(state, model, tx, long_set, steps=100, batch_size=4, scan=False, progress=False)

@@ -181,7 +181,7 @@ def test_a_snapshot_ensemble_from_a_users_script():
     assert found.members.error[-1] == pytest.approx(train.evaluate(model, state, dataset).error)  # it ends a cycle
     params = optim.swa_params(state.opt_state, state.params)
     averaged = state._replace(params=params, batch_stats=ensemble.update_batch_stats(model, params, dataset))
-    assert train.evaluate(averaged, model, dataset).loss < 1.5
+    assert train.evaluate(model, averaged, dataset).loss < 1.5
     with pytest.raises(ValueError, match="has batch statistics, and these members have none"):
         ensemble.predict(model, optim.snapshot_params(state.opt_state), dataset.images, preprocess=dataset.standardize)
 

@@ -22,7 +22,9 @@ from jaxdl import data, models, optim, train, transfer
 from jaxdl.identity import describe, differences
 from jaxdl.models import layers
 from jaxdl.program_cache import remembered, structural_key
-from jaxdl.train import loop, step
+from jaxdl.train import alone
+from jaxdl.train.task import Task
+from jaxdl.train.update import Rule
 
 FACTOR = 2.0
 
@@ -376,9 +378,7 @@ def test_programs_do_not_pin_what_they_captured_for_ever():
     )
     del holder
     for factor in range(32):
-        loop._compiled(
-            step.make_rule("test", model, tx, loss=scaled(factor)), train.sharding.make_layout("test", None, "single")
-        )
+        alone._compiled(Rule(Task(model, scaled(factor)), tx), train.sharding.make_layout("test", None, "single"))
         train.evaluate(model, state, train_set, loss=scaled(factor))
     gc.collect()
     assert watched() is None

@@ -95,9 +95,9 @@ def test_regression_in_a_population_and_an_ensemble(diabetes):
     judged = ensemble.evaluate(
         model, members, test_set, average="outputs", metrics={"squared": train.squared_error}, batch_size=50
     )
-    each = np.stack([
-        np.asarray(model.apply(jax.tree.map(lambda leaf, m=m: leaf[m], members), test_set.inputs)) for m in range(3)
-    ])
+    each = np.stack(
+        [np.asarray(model.apply(jax.tree.map(lambda leaf, m=m: leaf[m], members), test_set.inputs)) for m in range(3)]
+    )
     mean = each.astype(np.float64).mean(0)
     assert judged.ensemble_metrics["squared"][-1] == pytest.approx(np.mean((mean - test_set.targets) ** 2), rel=1e-5)
     alone = np.mean((each - test_set.targets) ** 2, (1, 2))
@@ -132,8 +132,12 @@ def test_several_labels_at_once(garments):
 def mixup(keys, images, labels):
     """Mixup (Zhang et al. 2018): each image with the next one of its batch, in a share of its own."""
     share = jax.vmap(lambda key: jax.random.beta(key, 0.4, 0.4))(keys)
-    mix = lambda x: share.reshape(-1, *[1] * (x.ndim - 1)) * x + (1 - share.reshape(-1, *[1] * (x.ndim - 1))) * (  # noqa: E731
-        jnp.roll(x, 1, 0)
+    mix = lambda x: (
+        share.reshape(-1, *[1] * (x.ndim - 1)) * x
+        + (1 - share.reshape(-1, *[1] * (x.ndim - 1)))
+        * (  # noqa: E731
+            jnp.roll(x, 1, 0)
+        )
     )
     return mix(images.astype(jnp.float32) / 255), mix(labels)
 
@@ -147,13 +151,23 @@ def test_soft_labels_and_mixup_on_a_resnet(fashion):
     model, tx = models.resnet_cifar(8), optim.momentum(0.03)
     chosen = {"preprocess": lambda x: x.astype(jnp.float32) * jnp.where(x.dtype == jnp.uint8, 1 / 255, 1.0)}
     state, history = train.fit(
-        start(model, tx, soft[0]), model, tx, soft[0], steps=20, eval_set=soft[1], augment=mixup, progress=False, **chosen
+        start(model, tx, soft[0]),
+        model,
+        tx,
+        soft[0],
+        steps=20,
+        eval_set=soft[1],
+        augment=mixup,
+        progress=False,
+        **chosen,
     )
     assert history.loss[-3:].mean() < history.loss[:3].mean()
     # Soft labels that are one-hot are class numbers.
     hard = train.evaluate(model, state, test_set, **chosen)
     for name in ("loss", "error"):
-        assert getattr(hard, name) == pytest.approx(getattr(train.evaluate(model, state, soft[1], **chosen), name), rel=1e-5)
+        assert getattr(hard, name) == pytest.approx(
+            getattr(train.evaluate(model, state, soft[1], **chosen), name), rel=1e-5
+        )
     members = jax.tree.map(lambda leaf: leaf[None], state.variables)
     of_soft, of_hard = (ensemble.evaluate(model, members, part, **chosen).ensemble for part in (soft[1], test_set))
     np.testing.assert_allclose(of_soft, of_hard, rtol=1e-5)

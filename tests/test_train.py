@@ -301,7 +301,7 @@ def test_evaluate_counts_every_example_once(batch_size):
 def test_evaluate_takes_another_loss_and_preprocess():
     state = fresh_state()
     found = train.evaluate(
-        state, MODEL, SET, loss=lambda logits, labels: 2.0 + 0 * labels, preprocess=lambda x: x.astype(jnp.float32)
+        MODEL, state, SET, loss=lambda logits, labels: 2.0 + 0 * labels, preprocess=lambda x: x.astype(jnp.float32)
     )
     assert found.loss == pytest.approx(2)
     with pytest.raises(ValueError, match="evaluate: batch_size must be an integer >= 1, got batch_size=0"):
@@ -326,14 +326,15 @@ def test_a_convolutional_net_learns_real_images(fashion):
 
 def test_scans_of_any_length_share_one_compilation():
     """Odd evaluation intervals must not compile a program for each length, nor compute other bits."""
-    from jaxdl.train import loop
+    from jaxdl.train import alone
     from jaxdl.train.sharding import make_layout
-    from jaxdl.train.step import make_rule
+    from jaxdl.train.task import Task
+    from jaxdl.train.update import Rule
 
     tx = optim.momentum(0.01)  # not seen by other tests
     fit(fresh_state(tx=tx), 40, tx=tx, scan=True, eval_set=SET, eval_every=7)
-    rule = make_rule("test", MODEL, tx, preprocess=SET.standardize)
-    _, many = loop._compiled(rule, make_layout("test", None, "single"))
+    rule = Rule(Task(MODEL, preprocess=SET.standardize), tx)
+    _, many = alone._compiled(rule, make_layout("test", None, "single"))
     assert many._cache_size() == 1
 
 

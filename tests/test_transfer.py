@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from jaxdl import data, models, optim, train, transfer
 from jaxdl.models import layers
+from jaxdl.optim.freezing import frozen_params
 from jaxdl.transfer.torch_files import read_torch_file
 
 ORACLES = Path(__file__).parent / "oracles"
@@ -413,8 +414,8 @@ def test_stages_are_values():
     first, last = transfer.gradual_unfreezing(["conv", ["head"]])
     assert first == transfer.gradual_unfreezing(("conv", ("head",)))[0]
     assert len({first, last, *transfer.gradual_unfreezing(("conv", ("head",)))}) == 2
-    assert not any(jax.tree.leaves(transfer.frozen_params(transfer.freeze(last).init(TREE), TREE)))
-    assert transfer.frozen_params(transfer.freeze(first).init(TREE), TREE)["conv"]["bias"]
+    assert not any(jax.tree.leaves(frozen_params(transfer.freeze(last).init(TREE), TREE)))
+    assert frozen_params(transfer.freeze(first).init(TREE), TREE)["conv"]["bias"]
 
 
 def test_gradual_unfreezing_trains_one_group_more_at_each_stage():
@@ -453,7 +454,7 @@ def test_momentum_goes_on_through_unfreezing():
     assert jax.tree.structure(opt_state) == jax.tree.structure(second.init(params))
     updates, _ = second.update(grads, opt_state, params)
     assert float(updates["b"][0]) == pytest.approx(-0.1 * 1.5)
-    with pytest.raises(ValueError, match="must hold one transfer.freeze"):
+    with pytest.raises(ValueError, match="must hold one optim.freeze"):
         transfer.refreeze(optim.sgd(0.1).init(params), everything, params)
 
 

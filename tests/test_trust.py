@@ -151,13 +151,13 @@ def test_a_resumed_run_says_so_in_one_line(small, tmp_path, caplog, capsys):
 
 @pytest.mark.parametrize("scan", [True, False])
 def test_blocks_of_any_length_compute_the_same_bits(scan, small, monkeypatch):
-    from jaxdl.train import loop
+    from jaxdl.train import pace
 
     model, tx = models.convnet(widths=(4, 8), hidden=8), chain()
     state = train.init_state(model, tx, KEY, small[0].image_shape)
     found = []
     for seconds in (1e-9, 60.0):  # blocks of one step; of as many as may be
-        monkeypatch.setattr(loop, "_BLOCK_SECONDS", seconds)
+        monkeypatch.setattr(pace, "_SECONDS", seconds)
         found.append(train.fit(state, model, tx, small[0], steps=23, batch_size=16, scan=scan, progress=False))
     for a, b in zip(*([numbers(s), without_times(h)] for s, h in found), strict=True):
         jax.tree.map(np.testing.assert_array_equal, a, b)
@@ -299,8 +299,8 @@ def test_update_batch_stats_traces_a_model_once_for_each_shape(small):
     variables = Counted().init(KEY, jnp.zeros((1, 28, 28, 1)), train=False)
     traces.clear()
     ensemble.update_batch_stats(Counted(), variables["params"], small[0], batch_size=20)  # 8 equal batches
-    # For shapes of the statistics, for what each BatchNorm is given, and for the program.
-    assert len(traces) <= 3, traces
+    # For the model's shapes (of one example, in two ways), for what each BatchNorm is given, and for the program.
+    assert traces == [(1, 28, 28, 1)] * 2 + [(20, 28, 28, 1)] * 2
 
 
 def test_weight_cosine_is_of_weights_alone():

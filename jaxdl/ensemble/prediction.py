@@ -43,9 +43,13 @@ class Evaluation(NamedTuple):
         together = _columns(self.ensemble, self.ensemble_metrics)
         alone = _columns(self.members, self.member_metrics)
         titles = [f"{title:>8}" for title in together]
+        digits = {title: 2 if title == "error %" else 4 for title in together}
         lines = [f"members  {' '.join(titles)}  | alone: member  {' '.join(titles)}"]
         for i in range(len(next(iter(together.values())))):
-            left, right = (" ".join(f"{column[i]:8.4f}" for column in part.values()) for part in (together, alone))
+            left, right = (
+                " ".join(f"{column[i]:{max(8, len(title))}.{digits[title]}f}" for title, column in part.items())
+                for part in (together, alone)
+            )
             lines.append(f"{i + 1:7d}  {left}  |        {i + 1:6d}  {right}")
         return "\n".join(lines)
 
@@ -386,12 +390,11 @@ def _placed(
     check_choice(function, "via", via, ("auto", "vmap", "map"))
     if preprocess is not None:
         check_function(function, "preprocess", preprocess, "train_set.standardize")
-    needed = model_shapes(model, input_struct(function, example, preprocess)).variables
-    variables = member_variables(function, model, members, needed)
+    shapes = model_shapes(model, input_struct(function, example, preprocess))
+    variables = member_variables(function, model, members, shapes.variables)
     leaves = jax.tree.leaves(variables["params"])
     if via == "auto":
-        convolutions = any(leaf.ndim >= 5 for leaf in leaves)
-        via = "map" if convolutions and jax.default_backend() == "cpu" else "vmap"
+        via = "map" if shapes.convolutions and jax.default_backend() == "cpu" else "vmap"
     where = Members(members_mesh(function, len(leaves[0]), devices), via)
     return where.place(variables), where
 

@@ -180,7 +180,8 @@ def fit(
         on_nonfinite != "roll_back" or checkpoint_dir is not None,
         'fit: on_nonfinite="roll_back" needs checkpoints to return to; pass checkpoint_dir=...',
     )
-    check_variables("fit", model, state.variables, check_task("fit", task, train_set, batch_size))
+    shapes = check_task("fit", task, train_set, batch_size)
+    check_variables("fit", model, state.variables, shapes)
     check_order("fit", tx, state.params, state.batch_stats)
     step = int(state.step)
     require(
@@ -188,7 +189,8 @@ def fit(
     )
 
     state, histories, keeper = layout.place(jax.tree.map(jnp.copy, state)), [History.empty()], None
-    scan = _scan_is_faster(state) if scan is None else scan
+    if scan is None:  # on the CPU a convolution gains nothing from a loop, and may lose much
+        scan = jax.default_backend() != "cpu" or not shapes.convolutions
     work = Alone(rule, layout, train_set, eval_set, scan, batch_size)
     plan = Plan(steps, steps_per_epoch, eval_every, rule.skip_nonfinite, on_nonfinite == "roll_back")
     with contextlib.ExitStack() as stack:
@@ -230,11 +232,6 @@ def tell(run: Run, watchers: Sequence[Watcher]) -> None:
         for watcher in watchers:
             if watcher(event) is True:
                 run.end(event.member)
-
-
-def _scan_is_faster(state: TrainState) -> bool:
-    """On the CPU a convolution (a kernel of four axes) gains nothing from a scan and may lose much."""
-    return jax.default_backend() != "cpu" or all(leaf.ndim < 4 for leaf in jax.tree.leaves(state.params))
 
 
 def check_evaluation(

@@ -1,6 +1,7 @@
 """Many models at once: seeds, rates, any hyperparameter that is injected."""
 
 import contextlib
+import functools
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ import optax
 from jaxdl.arguments import check_choice, check_function, check_integer, check_key, require, shown
 from jaxdl.data import Dataset
 from jaxdl.data.checks import check_dataset
+from jaxdl.loops import convolutions_in_loops
 from jaxdl.mesh import Members, members_mesh
 from jaxdl.progress import progress_bar
 from jaxdl.train.checkpoint import Checkpoints, check_checkpointing
@@ -29,10 +31,11 @@ from jaxdl.train.loop import Progress, check_evaluation, check_progress, check_w
 from jaxdl.train.losses import Loss, Metric, cross_entropy
 from jaxdl.train.preemption import signals_noted
 from jaxdl.train.run import Plan, Run
+from jaxdl.train.sharding import Spread
 from jaxdl.train.state import TrainState, init_state
-from jaxdl.train.task import Augment, Preprocess, Task, check_task, make_task
+from jaxdl.train.task import Augment, Preprocess, Task, check_task, make_task, with_batch
 from jaxdl.train.together import Together
-from jaxdl.train.update import make_rule
+from jaxdl.train.update import Rule, make_rule, train_step
 from jaxdl.typing import Device
 
 Via: TypeAlias = Literal["auto", "vmap", "map", "loop"]
@@ -102,8 +105,8 @@ def population(
       watch: as for `fit`; events tell their `member`, and a watcher that returns True ends that member alone.
       via: "vmap": all members in every operation, "map": one compiled program that takes them in turn, "loop": one
         `fit` after the other, all with the same compiled step. "auto" is what is never slower than the loop
-        (`benchmarks/population.py`): on the CPU "vmap" for dense nets and "loop" for convolutions, elsewhere "map"
-        for convolutions.
+        (`benchmarks/population.py`): "vmap" for nets without convolutions, "map" for those with; but "loop" on one CPU
+        device for convolutions whose gradients are slow in compiled loops there: Flax's own (`layers.Conv` has others).
       devices: members are spread over them ("vmap" and "map"), over as many as divide the members; by default all.
       checkpoint_dir: as for `fit`. For "loop" each member has a folder of its own in it.
       checkpoint_every: as for `fit`.
@@ -156,12 +159,12 @@ def population(
         batch_size % accumulate == 0,
         f"{name}: accumulate={accumulate} does not divide batch_size={batch_size}; pass a multiple of it",
     )
-    check_task(name, task, train_set, batch_size)
+    shapes = check_task(name, task, train_set, batch_size)
     states = _first_states(task, tx, train_set, keys, hyperparams)
     eval_every = check_evaluation(name, train_set, eval_set, eval_every, steps_per_epoch, states[0])
     mesh = members_mesh(name, len(keys), devices)
     if via == "auto":
-        via = _fastest(states[0], mesh.size)
+        via = _fastest(rule, shapes.convolutions, states[0], train_set, batch_size, mesh.size)
     watchers = [*watch] if stop is None else [*watch, _Stop(stop)]
 
     if via == "loop":
@@ -250,12 +253,16 @@ def _first_states(task: Task, tx: Any, train_set: Dataset, keys: jax.Array, hype
     ]
 
 
-def _fastest(state: TrainState, devices: int) -> Via:
+def _fastest(
+    rule: Rule, convolutions: bool, state: TrainState, train_set: Dataset, batch_size: int, devices: int
+) -> Via:
     """By measurement on the CPU (`benchmarks/population.py`)."""
-    dense = all(leaf.ndim < 4 for leaf in jax.tree.leaves(state.params))
-    if dense:
+    if not convolutions:
         return "vmap"
-    return "loop" if jax.default_backend() == "cpu" and devices == 1 else "map"
+    if jax.default_backend() != "cpu" or devices > 1:
+        return "map"
+    one = functools.partial(train_step, rule=rule, spread=Spread())
+    return "map" if convolutions_in_loops(one, state, with_batch(train_set.example, batch_size)) == "fast" else "loop"
 
 
 class _Stop:

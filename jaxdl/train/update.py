@@ -96,7 +96,7 @@ def train_step(
         reached = _where(finite, reached, state)
     elif scale is not None:
         reached = reached.with_carried(_where(no_overflow, carried, state.carried))
-    rate = learning_rate(tx, state.opt_state)
+    rate = learning_rate(tx, state.opt_state, value=value, params=state.params)
     norm = None
     if rule.gradient_norm:
         norm = jnp.float32(optax.tree.norm(grads)) / (1 if scale is None else scale)

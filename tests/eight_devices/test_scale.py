@@ -9,9 +9,9 @@ import optax
 import pytest
 from helpers import NoisyNormNet, numbers, random_dataset, without_times
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxdl.ensemble.predict import MEMBERS, members_mesh
 
 from jaxdl import data, ensemble, models, optim, train
-from jaxdl.ensemble.predict import MEMBERS, members_mesh
 from jaxdl.models import layers
 from jaxdl.train import loop
 from jaxdl.train.sharding import make_layout
