@@ -132,14 +132,12 @@ def test_several_labels_at_once(garments):
 def mixup(keys, images, labels):
     """Mixup (Zhang et al. 2018): each image with the next one of its batch, in a share of its own."""
     share = jax.vmap(lambda key: jax.random.beta(key, 0.4, 0.4))(keys)
-    mix = lambda x: (
-        share.reshape(-1, *[1] * (x.ndim - 1)) * x
-        + (1 - share.reshape(-1, *[1] * (x.ndim - 1)))
-        * (  # noqa: E731
-            jnp.roll(x, 1, 0)
-        )
-    )
-    return mix(images.astype(jnp.float32) / 255), mix(labels)
+
+    def mixed(x):
+        mine = share.reshape(-1, *[1] * (x.ndim - 1))
+        return mine * x + (1 - mine) * jnp.roll(x, 1, 0)
+
+    return mixed(images.astype(jnp.float32) / 255), mixed(labels)
 
 
 def test_soft_labels_and_mixup_on_a_resnet(fashion):

@@ -145,7 +145,7 @@ def test_members_share_one_compilation():
 
 
 def test_auto(monkeypatch):
-    """By what the step computes, not by the parameters: Flax's convolutions are slow in loops, a 4-D kernel may be none."""
+    """By what the step computes, not by the parameters' axes: Flax's convolutions are slow in loops."""
 
     class FlaxConv(nn.Module):
         @nn.compact

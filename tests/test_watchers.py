@@ -67,7 +67,7 @@ def test_events_tell_everything(watched):
 
 def test_the_history_has_the_rates_and_the_norms(watched, sets):
     """Against the schedule in NumPy, and the gradient of the first batch by hand."""
-    state, history, _, _ = watched
+    _, history, _, _ = watched
     count = np.arange(STEPS)
     expected = np.where(count < 4, 0.1 * count / 4, 0.05 * (1 + np.cos(np.pi * (count - 4) / (STEPS - 4))))
     np.testing.assert_allclose(history.learning_rate, expected, rtol=1e-5, atol=1e-9)

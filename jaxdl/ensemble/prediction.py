@@ -40,18 +40,17 @@ class Evaluation(NamedTuple):
     member_metrics: dict[str, np.ndarray]  # of each member by itself
 
     def __str__(self) -> str:
-        together = _columns(self.ensemble, self.ensemble_metrics)
-        alone = _columns(self.members, self.member_metrics)
-        titles = [f"{title:>8}" for title in together]
-        digits = {title: 2 if title == "error %" else 4 for title in together}
-        lines = [f"members  {' '.join(titles)}  | alone: member  {' '.join(titles)}"]
-        for i in range(len(next(iter(together.values())))):
-            left, right = (
-                " ".join(f"{column[i]:{max(8, len(title))}.{digits[title]}f}" for title, column in part.items())
-                for part in (together, alone)
-            )
-            lines.append(f"{i + 1:7d}  {left}  |        {i + 1:6d}  {right}")
+        parts = _columns(self.ensemble, self.ensemble_metrics), _columns(self.members, self.member_metrics)
+        titles = " ".join(f"{title:>8}" for title in parts[0])
+        lines = [f"members  {titles}  | alone: member  {titles}"]
+        for i in range(len(next(iter(parts[0].values())))):
+            together, alone = (" ".join(_shown(title, column[i]) for title, column in part.items()) for part in parts)
+            lines.append(f"{i + 1:7d}  {together}  |        {i + 1:6d}  {alone}")
         return "\n".join(lines)
+
+
+def _shown(title: str, value: float) -> str:
+    return f"{value:{max(8, len(title))}.{2 if '%' in title else 4}f}"
 
 
 def predict(
