@@ -332,6 +332,24 @@ CALLS = [
     ('transfer.scale_by_depth(("conv",), 0)', "factor must be positive || got factor=0"),
     ('transfer.scale_by_depth(("conv",), float("nan"))', "factor must be a finite number || got factor=nan"),
     ("transfer.refreeze(S, lambda path: True, P)", "must hold one"),
+    (
+        'transfer.save_torch_weights(NET, "w.npz", STATE.variables)',
+        "path must be the name of a file || the order is save_torch_weights(path, model, variables)",
+    ),
+    ('transfer.save_torch_weights("w.pth", NET, STATE.variables)', "must end in .safetensors or .npz"),
+    ('transfer.save_torch_weights("w.npz", models.mlp(), STATE.variables)', "torch has no names for this MLP"),
+    ('transfer.save_torch_weights("w.npz", NET, STATE)', "variables must be || pass state.variables"),
+    ('transfer.save_torch_weights("w.npz", NET, MEMBERS_OF_NET)', "members, stacked || leaf[0]"),
+    (
+        'transfer.save_torch_weights("w.npz", models.resnet_cifar(14), STATE.variables)',
+        "the variables do not fit this ResNet || missing || stage1_block2",
+    ),
+    ('transfer.save_torch_weights("w.npz", NET, nan_in(STATE.variables))', "NaN || head/bias"),
+    (
+        'transfer.save_torch_weights("/nowhere/w.npz", NET, STATE.variables)',
+        "there is no folder /nowhere",
+        "FileNotFoundError",
+    ),
     ('transfer.load_torch_weights(models.mlp(), "nothing.pth")', "there is no file nothing.pth", "FileNotFoundError"),
     # train
     ("fit(augment=lambda images: images)", "augment is called with keys [16], one for each image || TypeError"),

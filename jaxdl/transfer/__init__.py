@@ -1,12 +1,13 @@
-"""Transfer: weights that others trained, and what fine-tuning needs (transformations, which live in `optim`)."""
+"""Transfer: weights that others trained, ours for them, and what fine-tuning needs (which lives in `optim`)."""
 
 from jaxdl.optim import freeze, gradual_unfreezing, refreeze, scale_by_depth
-from jaxdl.transfer.torch_weights import load_torch_weights
+from jaxdl.transfer.torch_weights import load_torch_weights, save_torch_weights
 
 __all__ = [
     "freeze",
     "gradual_unfreezing",
     "load_torch_weights",
     "refreeze",
+    "save_torch_weights",
     "scale_by_depth",
 ]

@@ -1,6 +1,5 @@
-"""Weights that others trained with torch, for the models of jaxdl."""
+"""Weights that others trained with torch, for the models of jaxdl; and jaxdl's, for those of torch."""
 
-import math
 import os
 import re
 import zipfile
@@ -15,26 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.arguments import check_integer, require, shown
-from jaxdl.models import stack_blocks
+from jaxdl.models import stack_blocks, unstack_blocks
 from jaxdl.transfer.torch_files import read_torch_file
+from jaxdl.transfer.torch_names import COUNTER, from_torch, has_torch_names, to_torch
 from jaxdl.tree import check_arrays, check_finite, path_name
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".th", ".bin", ".tar")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # under which training scripts save the tensors
 _PREFIX = re.compile(r"^(module\.|_orig_mod\.)+")
-_IGNORED = ("num_batches_tracked",)
-
-# Names of torchvision's and akamaster's ResNets, as patterns over the names of torch modules.
-_RESNET_NAMES = [
-    (re.compile(r"conv1"), "stem_conv"),
-    (re.compile(r"bn1"), "stem_norm"),
-    (re.compile(r"bn"), "final_norm"),
-    (re.compile(r"fc|linear"), "head"),
-    (re.compile(r"layer(\d+)\.(\d+)\.conv(\d+)"), "stage{0}_block{1}/conv{2}"),
-    (re.compile(r"layer(\d+)\.(\d+)\.bn(\d+)"), "stage{0}_block{1}/norm{2}"),
-    (re.compile(r"layer(\d+)\.(\d+)\.(?:downsample|shortcut)\.0"), "stage{0}_block{1}/shortcut_conv"),
-    (re.compile(r"layer(\d+)\.(\d+)\.(?:downsample|shortcut)\.1"), "stage{0}_block{1}/shortcut_norm"),
-]
 
 
 def load_torch_weights(
@@ -72,12 +59,8 @@ def load_torch_weights(
       FileNotFoundError: load_torch_weights: there is no file resnet20.th
     """
     function = "load_torch_weights"
-    require(
-        isinstance(model, nn.Module),
-        f"{function}: model must be a flax.linen module, got model={shown(model)}; pass an instance, models.resnet(50) "
-        "for example",
-    )
-    require(isinstance(path, str | os.PathLike), f"{function}: path must be the name of a file, got path={shown(path)}")
+    _check_model(function, model)
+    path = _checked_path(function, path)
     require(
         isinstance(image_shape, Sequence) and not isinstance(image_shape, str) and len(image_shape) == 3,
         f"{function}: image_shape must be (height, width, channels), got image_shape={shown(image_shape)}; "
@@ -85,17 +68,14 @@ def load_torch_weights(
     )
     for side in image_shape:
         check_integer(function, "each of image_shape", side, at_least=1)
-    path = Path(path)
-    require(not path.is_dir(), f"{function}: {path} is a folder; pass a file in it")
     if not path.is_file():
         raise FileNotFoundError(f"{function}: there is no file {path}")
     require(path.stat().st_size > 0, f"{function}: {path} is empty; download it again")
-    found, torch_names = _converted(_read(path))
+    found, torch_names = from_torch(_read(path))
     scanned = getattr(model, "scan", False)
     if scanned:
         model = model.clone(scan=False)
-    images = jnp.zeros((1, *image_shape))
-    expected = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+    expected = _shapes(model, image_shape)
     leaves, structure = jax.tree_util.tree_flatten_with_path(expected)
     check_arrays(
         f"{function}: {path} does not fit this {type(model).__name__}",
@@ -109,6 +89,132 @@ def load_torch_weights(
     variables = jax.tree.unflatten(structure, [jnp.asarray(found[path_name(p)], jnp.float32) for p, _ in leaves])
     variables = {"batch_stats": {}, **variables}
     return stack_blocks(variables) if scanned else variables
+
+
+def save_torch_weights(path: str | os.PathLike, model: nn.Module, variables: Mapping[str, Any]) -> None:
+    """Writes the variables of a model as the `state_dict` of the same model in torch: undoes `load_torch_weights`.
+
+    In torch:
+
+        net.load_state_dict(safetensors.torch.load_file("resnet18.safetensors"))
+
+    Names, layouts and dtypes are those of torchvision's ResNets, VGGs and AlexNet, and for the CIFAR ResNets those of
+    akamaster's. BatchNorm's `num_batches_tracked` is 0. Written are numbers only: logits are equal where the network in
+    torch has the epsilon (1e-5), the shortcuts and the activations of the model. `alexnet_torchvision`, `vgg`,
+    `resnet` and `resnet_cifar` have those of torchvision and akamaster by default; VGGs whose dropout stands first are
+    numbered accordingly.
+
+    The file appears when it is whole, in the place of one that is there. On several processes call it on one.
+
+    Args:
+      path: ends in `.safetensors`, or in `.npz`.
+      model: made by `models.resnet`, `resnet_cifar`, `plain_cifar`, `wide_resnet`, `vgg`, `vgg_cifar` or
+        `alexnet_torchvision`; `scan=True` or not.
+      variables: {"params": ..., "batch_stats": ...}, `state.variables` for example. They are written as float32.
+
+    Raises:
+      ValueError: torch has no names for the model, or none for an array of it (a PReLU's slopes); the variables are not
+        those of the model, with a list; they are of several members; there are NaN or infinite numbers in them, with a
+        list; or the path is a folder or of another kind.
+      FileNotFoundError: there is no folder to write to.
+
+    Example:
+      >>> import pathlib, tempfile, jax, jax.numpy as jnp
+      >>> from jaxdl import models, transfer
+      >>> model = models.resnet_cifar(8)
+      >>> variables = jax.jit(lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False))()
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder) / "resnet8.safetensors"
+      ...     transfer.save_torch_weights(path, model, variables)
+      ...     again = transfer.load_torch_weights(model, path)
+      >>> bool((again["params"]["head"]["kernel"] == variables["params"]["head"]["kernel"]).all())
+      True
+    """
+    function = "save_torch_weights"
+    path = _checked_path(function, path, "; the order is save_torch_weights(path, model, variables)")
+    require(
+        path.suffix in (".safetensors", ".npz"),
+        f"{function}: {path.name} must end in .safetensors or .npz; torch reads the former by "
+        "safetensors.torch.load_file",
+    )
+    _check_model(function, model)
+    require(
+        has_torch_names(model),
+        f"{function}: torch has no names for this {type(model).__name__}; it has for what models.resnet, resnet_cifar, "
+        "plain_cifar, wide_resnet, vgg, vgg_cifar and alexnet_torchvision make",
+    )
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{function}: there is no folder {path.parent}")
+    arrays = to_torch(model, _checked_arrays(function, model, variables))
+    tensors = {name: array.copy(order="C") for name, array in arrays.items()}
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("wb") as file:
+            if path.suffix == ".npz":
+                np.savez(file, **tensors)  # pyright: ignore[reportArgumentType]
+            else:
+                from safetensors.numpy import save  # `save_file` would let no other user read the file
+
+                file.write(save(tensors, metadata={"format": "pt"}))  # as torch's own; some readers ask for it
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _checked_arrays(function: str, model: nn.Module, variables: Any) -> dict[str, np.ndarray]:
+    """A model's variables by path, float32, blocks one by one, after checks that they are the model's and finite."""
+    require(
+        isinstance(variables, Mapping) and "params" in variables,
+        f'{function}: variables must be {{"params": ..., "batch_stats": ...}}, got {shown(variables)}; pass '
+        "state.variables",
+    )
+    given = _by_path(dict(variables))
+    shapes: dict[str, tuple[int, ...]] = {path: tuple(getattr(leaf, "shape", ())) for path, leaf in given.items()}
+    # Of the images' shape only the channels matter to these models; the first convolution knows them.
+    windows = [shapes.get(f"params/{name}/kernel", ()) for name in ("stem_conv", "conv1")]
+    channels = next((window[-2] for window in windows if len(window) == 4), 3)
+    needed = {path: leaf.shape for path, leaf in _by_path(_shapes(model, (224, 224, channels))).items()}
+    stacked = shapes.keys() == needed.keys() and all(shapes[path][1:] == needed[path] for path in needed)
+    members = {shape[0] for shape in shapes.values() if stacked}
+    require(
+        len(members) != 1,
+        f"{function}: the variables are those of {min(members, default=0)} members, stacked; write one, the first for "
+        "example: jax.tree.map(lambda leaf: leaf[0], variables)",
+    )
+    check_arrays(f"{function}: the variables do not fit this {type(model).__name__}", needed=needed, given=shapes)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+        numbers = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), dict(variables))
+    check_finite(f"{function}: the variables are not all finite", _by_path(numbers))
+    return _by_path(unstack_blocks(numbers) if getattr(model, "scan", False) else numbers)
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _shapes(model: nn.Module, image_shape: Sequence[int]) -> Any:
+    """The shapes of a model's variables."""
+    images = jnp.zeros((1, *image_shape))
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+
+
+def _check_model(function: str, model: Any) -> None:
+    require(
+        isinstance(model, nn.Module),
+        f"{function}: model must be a flax.linen module, got model={shown(model)}; pass an instance, models.resnet(50) "
+        "for example",
+    )
+
+
+def _checked_path(function: str, path: Any, remedy: str = "") -> Path:
+    """The path, after checks that it may be that of a file."""
+    require(
+        isinstance(path, str | os.PathLike),
+        f"{function}: path must be the name of a file, got path={shown(path)}{remedy}",
+    )
+    path = Path(path)
+    require(not path.is_dir(), f"{function}: {path} is a folder; pass a file in it")
+    return path
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -130,7 +236,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         isinstance(content, Mapping), f"load_torch_weights: {path} holds no names with tensors, but {type(content)}"
     )
     named = {_PREFIX.sub("", str(name)): value for name, value in content.items()}
-    return {name: value for name, value in named.items() if name.rpartition(".")[2] not in _IGNORED}
+    return {name: value for name, value in named.items() if name.rpartition(".")[2] != COUNTER}
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -154,64 +260,3 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 def _damaged(path: Path, kind: str, error: Exception) -> str:
     return f"load_torch_weights: {path} is no {kind} file of arrays, or it is damaged: {type(error).__name__}: {error}"
-
-
-def _converted(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Arrays by our names, as in "params/stem_conv/kernel", and the torch name of each; unknown names stay theirs."""
-    modules, channels = _module_names(tensors)
-    arrays, torch_names = {}, {}
-    for name, value in tensors.items():
-        module, _, kind = name.rpartition(".")
-        ours, ndim = modules.get(module), getattr(value, "ndim", -1)
-        place = {
-            ("weight", 4): f"params/{ours}/kernel",
-            ("weight", 2): f"params/{ours}/kernel",
-            ("weight", 1): f"params/{ours}/scale",
-            ("bias", 1): f"params/{ours}/bias",
-            ("running_mean", 1): f"batch_stats/{ours}/mean",
-            ("running_var", 1): f"batch_stats/{ours}/var",
-        }.get((kind, ndim))
-        path = name if ours is None or place is None else place
-        arrays[path], torch_names[path] = value, name
-        if path != name and ndim == 4:
-            arrays[path] = value.transpose(2, 3, 1, 0)
-        elif path != name and ndim == 2:
-            arrays[path] = _dense_kernel(value, channels.get(module, 1))
-    return arrays, torch_names
-
-
-def _module_names(tensors: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, int]]:
-    """Our names of torch's modules; and for a dense layer after feature maps, how many of those there are."""
-    names, channels, features, classifier = {}, {}, [], []
-    for module in dict.fromkeys(name.rpartition(".")[0] for name in tensors):
-        if match := re.fullmatch(r"(features|classifier)\.(\d+)", module):
-            (features if match[1] == "features" else classifier).append((int(match[2]), module))
-        for pattern, ours in _RESNET_NAMES:
-            if match := pattern.fullmatch(module):
-                parts = list(match.groups())
-                if len(parts) > 1:
-                    parts[1] = str(int(parts[1]) + 1)  # torch counts blocks from 0
-                names[module] = ours.format(*parts)
-    # AlexNet and VGG are numbered with their activations and poolings: the order tells what is what.
-    convolutions, maps = 0, 1
-    for _, module in sorted(features):
-        weight = np.asarray(tensors.get(f"{module}.weight"))
-        if weight.ndim == 4:
-            convolutions, maps = convolutions + 1, len(weight)
-            names[module] = f"conv{convolutions}"
-        else:
-            names[module] = f"norm{convolutions}"
-    for number, (_, module) in enumerate(sorted(classifier), convolutions + 1):
-        names[module] = "head" if number == convolutions + len(classifier) else f"dense{number}"
-        if number == convolutions + 1:
-            channels[module] = maps
-    return names, channels
-
-
-def _dense_kernel(weight: np.ndarray, channels: int) -> np.ndarray:
-    """[out, in] to [in, out]; inputs that were feature maps from channel, row, column to row, column, channel."""
-    out, inputs = weight.shape
-    side = math.isqrt(inputs // channels)
-    if inputs != channels * side * side:
-        return weight.T
-    return weight.reshape(out, channels, side, side).transpose(2, 3, 1, 0).reshape(inputs, out)

@@ -29,22 +29,23 @@ def relu():
 
 
 class AlexNet(nn.Module):
-    """torchvision.models.alexnet."""
+    """torchvision.models.alexnet; narrower ones for tests."""
 
-    def __init__(self):
+    def __init__(self, widths=(64, 192, 384, 256, 256), hidden=4096, classes=1000):
         super().__init__()
+        a, b, c, d, e = widths
         self.features = nn.Sequential(
-            nn.Conv2d(3, 64, 11, 4, 2), relu(), nn.MaxPool2d(3, 2),
-            nn.Conv2d(64, 192, 5, padding=2), relu(), nn.MaxPool2d(3, 2),
-            nn.Conv2d(192, 384, 3, padding=1), relu(),
-            nn.Conv2d(384, 256, 3, padding=1), relu(),
-            nn.Conv2d(256, 256, 3, padding=1), relu(), nn.MaxPool2d(3, 2),
+            nn.Conv2d(3, a, 11, 4, 2), relu(), nn.MaxPool2d(3, 2),
+            nn.Conv2d(a, b, 5, padding=2), relu(), nn.MaxPool2d(3, 2),
+            nn.Conv2d(b, c, 3, padding=1), relu(),
+            nn.Conv2d(c, d, 3, padding=1), relu(),
+            nn.Conv2d(d, e, 3, padding=1), relu(), nn.MaxPool2d(3, 2),
         )  # fmt: skip
         self.avgpool = nn.AdaptiveAvgPool2d(6)
         self.classifier = nn.Sequential(
-            nn.Dropout(), nn.Linear(256 * 36, 4096), relu(),
-            nn.Dropout(), nn.Linear(4096, 4096), relu(),
-            nn.Linear(4096, 1000),
+            nn.Dropout(), nn.Linear(e * 36, hidden), relu(),
+            nn.Dropout(), nn.Linear(hidden, hidden), relu(),
+            nn.Linear(hidden, classes),
         )  # fmt: skip
 
     def forward(self, x):
@@ -52,22 +53,22 @@ class AlexNet(nn.Module):
 
 
 class VGG(nn.Module):
-    """torchvision.models.vgg16 and vgg16_bn."""
+    """torchvision.models.vgg16 and vgg16_bn; other depths and dense layers for tests."""
 
-    def __init__(self, batch_norm):
+    def __init__(self, batch_norm, sizes=(2, 2, 3, 3, 3), pooled=7, hidden=4096, classes=1000):
         super().__init__()
         layers, channels = [], 3
-        for width, size in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for width, size in zip((64, 128, 256, 512, 512), sizes, strict=True):
             for _ in range(size):
                 layers += [nn.Conv2d(channels, width, 3, padding=1)] + [nn.BatchNorm2d(width)] * batch_norm + [relu()]
                 channels = width
             layers.append(nn.MaxPool2d(2, 2))
         self.features = nn.Sequential(*layers)
-        self.avgpool = nn.AdaptiveAvgPool2d(7)
+        self.avgpool = nn.AdaptiveAvgPool2d(pooled)
         self.classifier = nn.Sequential(
-            nn.Linear(512 * 49, 4096), relu(), nn.Dropout(),
-            nn.Linear(4096, 4096), relu(), nn.Dropout(),
-            nn.Linear(4096, 1000),
+            nn.Linear(512 * pooled**2, hidden), relu(), nn.Dropout(),
+            nn.Linear(hidden, hidden), relu(), nn.Dropout(),
+            nn.Linear(hidden, classes),
         )  # fmt: skip
 
     def forward(self, x):
@@ -108,7 +109,7 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """torchvision.models.resnet18 and so on."""
 
-    def __init__(self, block, sizes):
+    def __init__(self, block, sizes, classes=1000):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -126,7 +127,7 @@ class ResNet(nn.Module):
                 blocks.append(new)
                 channels = out
             setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
-        self.fc = nn.Linear(channels, 1000)
+        self.fc = nn.Linear(channels, classes)
 
     def forward(self, x):
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
