@@ -172,7 +172,7 @@ def _checked_arrays(function: str, model: nn.Module, variables: Any) -> dict[str
     shapes: dict[str, tuple[int, ...]] = {path: tuple(getattr(leaf, "shape", ())) for path, leaf in given.items()}
     # Of the images' shape only the channels matter to these models; the first convolution knows them.
     windows = [shapes.get(f"params/{name}/kernel", ()) for name in ("stem_conv", "conv1")]
-    channels = next((window[-2] for window in windows if len(window) == 4), 3)
+    channels = next((window[-2] for window in windows if len(window) >= 4), 3)
     needed = {path: leaf.shape for path, leaf in _by_path(_shapes(model, (224, 224, channels))).items()}
     stacked = shapes.keys() == needed.keys() and all(shapes[path][1:] == needed[path] for path in needed)
     members = {shape[0] for shape in shapes.values() if stacked}
