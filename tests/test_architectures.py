@@ -530,7 +530,15 @@ def test_plain_cifar_has_no_shortcut_to_pass():
             lambda: models.resnet(norm=layers.BatchNorm()),
             "got an instance, .* pass the class, norm=layers.BatchNorm, or",
         ),
-        (lambda: models.resnet(norm=nn.BatchNorm), "got flax.linen's, .* pass layers.BatchNorm"),
+        (lambda: models.resnet(norm=nn.BatchNorm()), "got an instance, .* pass the class, norm=BatchNorm, or"),
+        (
+            lambda: models.resnet(norm=functools.partial(nn.BatchNorm, use_running_average=True)),
+            "resnet: norm must leave use_running_average to the model, .* leave it out of the partial",
+        ),
+        (
+            lambda: models.resnet(zero_gamma=True, norm=functools.partial(nn.BatchNorm, use_scale=False)),
+            "resnet: zero_gamma=True needs a norm with a scale, got norm=.*; leave use_scale out",
+        ),
         (lambda: models.resnet(shortcut="A"), "resnet: shortcut must be .* got shortcut='A'; pass layers.shortcut_a"),
         (lambda: models.resnet_cifar("20"), "resnet_cifar: depth must be an integer >= 1, got depth='20'"),
         *(

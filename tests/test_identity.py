@@ -43,6 +43,7 @@ MAKERS = {
     "optax.adamw": lambda: optax.adamw(1e-3),
     "partition": lambda: optax.partition({"a": optax.sgd(0.1), "b": optim.adam(0.2)}, lambda params: params),
     "resnet": lambda: models.resnet_cifar(8, norm=functools.partial(layers.GroupNorm, groups=4)),
+    "resnet of Flax's": lambda: models.resnet_cifar(8, norm=functools.partial(nn.GroupNorm, num_groups=4)),
     "initialiser": lambda: layers.variance_scaling(2.0, "fan_out"),
     "frozen": lambda: optax.chain(optim.sgd(0.1), transfer.freeze(lambda path: path.startswith("stem"))),
     "array": lambda: functools.partial(jnp.add, np.arange(3)),

@@ -4,6 +4,7 @@ import json
 import pickle
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -289,12 +290,12 @@ def step_of(model, tx, dataset, batch=16):
     )
 
 
-@pytest.mark.parametrize("scan", [False, True])
-def test_frozen_parts_stay_and_run_as_in_evaluation(scan):
+@pytest.mark.parametrize(("scan", "norm"), [(False, layers.BatchNorm), (True, layers.BatchNorm), (True, nn.BatchNorm)])
+def test_frozen_parts_stay_and_run_as_in_evaluation(scan, norm):
     """The head's update is the one that logistic regression on the frozen features, in evaluation mode, would make."""
     dataset = random_dataset(shape=(8, 8, 3))
     model, tx = (
-        models.resnet_cifar(20, 3, scan=scan),
+        models.resnet_cifar(20, 3, scan=scan, norm=norm),
         optax.chain(optim.add_l2(0.1), optim.sgd(0.1), transfer.freeze(only_head)),
     )
     state, step, batch = step_of(model, tx, dataset)

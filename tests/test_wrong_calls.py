@@ -163,7 +163,7 @@ CALLS = [
     ('models.vgg("16")', "depth must be || 11, 13, 16, 19"),
     ('models.vgg(norm="batch")', "norm must be layers.BatchNorm || 'batch'"),
     ("models.vgg(norm=layers.BatchNorm())", "got an instance || norm=layers.BatchNorm"),
-    ("models.vgg(norm=nn.BatchNorm)", "flax.linen's || layers.BatchNorm"),
+    ("models.vgg(norm=nn.BatchNorm())", "got an instance || norm=BatchNorm"),
     ('models.vgg(dropout_first="yes")', "dropout_first must be True or False"),
     ("models.vgg_cifar(14)", "vgg_cifar: depth must be one of 11, 13, 16, 19"),
     ('models.resnet("50")', "depth must be || 18, 34"),

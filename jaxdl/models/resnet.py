@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 from flax.typing import Dtype
 
-from jaxdl.arguments import check_dtype, check_flag, check_integer, check_real, require
+from jaxdl.arguments import check_dtype, check_flag, check_integer, check_real, require, shown
 from jaxdl.models.checks import check_channels_last, check_depth, check_num_classes, check_widths
 from jaxdl.models.layers.activations import Activation, activate, check_activation
 from jaxdl.models.layers.convolution import Conv
 from jaxdl.models.layers.dropout import Dropout, StochasticDepth, linear_decay
 from jaxdl.models.layers.initializers import he_normal
-from jaxdl.models.layers.normalization import BatchNorm, Norm, check_norm
+from jaxdl.models.layers.normalization import BatchNorm, Norm, check_norm, normalize
 from jaxdl.models.layers.pooling import max_pool
 from jaxdl.models.layers.residual import Shortcut, add_skip, check_shortcut, shortcut_a, shortcut_b
 
@@ -62,7 +62,7 @@ class Variant:
         if self.norm is None:
             return x
         scale_init = nn.initializers.zeros if zero else nn.initializers.ones
-        return self.norm(scale_init=scale_init, dtype=self.dtype, name=name)(x, train=train)
+        return normalize(self.norm, x, train=train, scale_init=scale_init, dtype=self.dtype, name=name)
 
 
 class Block(nn.Module):
@@ -202,8 +202,8 @@ def resnet(
       depth: 18, 34 (blocks of two 3x3 convolutions), 50, 101 or 152 (bottlenecks).
       num_classes: logits.
       shortcut: `layers.shortcut_a`, `shortcut_b` (default) or `shortcut_c`; None for none: the plain twin.
-      norm: `layers.BatchNorm`, `LayerNorm`, `InstanceNorm`, `GroupNorm`, a `functools.partial` of one, or None
-        (convolutions then have biases).
+      norm: `layers.BatchNorm`, `LayerNorm`, `InstanceNorm`, `GroupNorm`, Flax's of these names, a `functools.partial`
+        of one, or None (convolutions then have biases).
       activation: a function, or a class of modules such as `layers.PReLU`.
       preactivation: normalisation and activation before each convolution (He 2016) rather than after.
       stochastic_depth: probability that the last branch survives in training; it falls linearly from 1 at the input.
@@ -471,5 +471,10 @@ def _checked(function: str, num_classes: int, *, variant: Variant, **fields) -> 
     require(
         not variant.zero_gamma or variant.shortcut is not None,
         f"{function}: zero_gamma=True needs a shortcut; a plain network would give nothing but zeros",
+    )
+    fixed = getattr(variant.norm, "keywords", {})
+    require(
+        not variant.zero_gamma or fixed.get("use_scale", True),
+        f"{function}: zero_gamma=True needs a norm with a scale, got norm={shown(variant.norm)}; leave use_scale out",
     )
     return ResNet(num_classes, variant=variant, **fields)

@@ -11,7 +11,7 @@ from jaxdl.models.classifier import dense_classifier
 from jaxdl.models.layers.activations import Activation, activate, check_activation
 from jaxdl.models.layers.convolution import Conv
 from jaxdl.models.layers.initializers import variance_scaling
-from jaxdl.models.layers.normalization import Norm, check_norm
+from jaxdl.models.layers.normalization import Norm, check_norm, normalize
 from jaxdl.models.layers.pooling import adaptive_avg_pool, max_pool
 
 _WIDTHS = (64, 128, 256, 512, 512)
@@ -44,7 +44,7 @@ class VGG(nn.Module):
                 conv = Conv(width, (3, 3), padding=1, kernel_init=_he_fan_out, dtype=self.dtype, name=f"conv{number}")
                 x = conv(x)
                 if self.norm is not None:
-                    x = self.norm(dtype=self.dtype, name=f"norm{number}")(x, train=train)
+                    x = normalize(self.norm, x, train=train, dtype=self.dtype, name=f"norm{number}")
                 x = activate(self.activation, x)
             x = max_pool(x)
         logits = dense_classifier(
@@ -83,7 +83,7 @@ def vgg(
     Args:
       depth: 11, 13, 16 or 19 layers with weights.
       num_classes: logits.
-      norm: `layers.BatchNorm` or another normalisation after each convolution, or None.
+      norm: `layers.BatchNorm` or another normalisation, Flax's too, after each convolution; or None.
       activation: a function, or a class of modules such as `layers.PReLU`.
       hidden: width of the two hidden dense layers.
       pooled: side to which the last feature maps are pooled; they are 7 x 7 for images of 224 pixels.

@@ -13,15 +13,20 @@ from jaxdl.typing import Params
 
 @contextlib.contextmanager
 def frozen_modules_evaluate(frozen: Any | None) -> Iterator[None]:
-    """Within it, modules whose parameters are all frozen and that keep batch statistics run with `train=False`."""
+    """Within it, modules whose parameters are all frozen and that keep batch statistics run as in evaluation.
+
+    That is, where they are called with the keyword `train`, or with `use_running_average` as Flax's.
+    """
     by_path = {path_name(path): value for path, value in jax.tree_util.tree_leaves_with_path(frozen)}
 
     def intercept(call, arguments, keywords, context):
         module = context.module
-        if keywords.get("train") and "batch_stats" in module.variables:
+        training = keywords.get("train") or keywords.get("use_running_average") is False
+        if training and "batch_stats" in module.variables:
             own = [by_path.get("/".join((*module.path, name))) for name in module.variables.get("params", {})]
             if own and all(own):
-                keywords = {**keywords, "train": False}
+                evaluation = {"train": False, "use_running_average": True}
+                keywords = {name: evaluation.get(name, value) for name, value in keywords.items()}
         return call(*arguments, **keywords)
 
     with nn.intercept_methods(intercept) if by_path else contextlib.nullcontext():

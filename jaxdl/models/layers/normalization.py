@@ -12,12 +12,14 @@ with one scale and bias per channel. They differ in what the mean and variance a
 | `InstanceNorm` | height, width |
 | `GroupNorm` | height, width, the channels of a group |
 
-A model's field `norm` takes one of these classes, a `functools.partial` of one, or None.
+A model's field `norm` takes one of these classes, a `functools.partial` of one, or None. It takes Flax's classes of the
+same names, too, whose `LayerNorm` is over channels alone and whose `GroupNorm` has 32 groups. `normalize` calls either.
 """
 
 import contextlib
 import contextvars
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
@@ -32,7 +34,10 @@ from jaxdl.models.layers.checks import check_floating, check_initializers
 from jaxdl.models.layers.initializers import Initializer
 
 Norm: TypeAlias = Callable[..., nn.Module]
-"""Makes a module called as `module(x, train=bool)`; takes `scale_init`, `dtype` and `name`."""
+"""Makes a module that takes `x`, and as a keyword `train`, `use_running_average` (as Flax's BatchNorm) or neither.
+
+It is made with `scale_init`, `dtype` and `name`. (`synchronized_statistics` is for jaxdl's `BatchNorm` alone.)
+"""
 
 _across: contextvars.ContextVar[str | None] = contextvars.ContextVar("_across", default=None)
 
@@ -248,26 +253,46 @@ class InstanceNorm(nn.Module):
         return _normalize_groups(self, x, x.shape[-1])
 
 
+def normalize(norm: Norm, x: jax.Array, *, train: bool, **fields: Any) -> jax.Array:
+    """Calls a normalisation of jaxdl's, Flax's or a user's, within a compact module.
+
+    Args:
+      norm: makes the module.
+      x: [batch, ..., channels].
+      train: whether it is training; modules are told as far as they ask, by `train` or `use_running_average`.
+      fields: of the module, `name` and `dtype` for example.
+
+    Returns:
+      An array like x.
+    """
+    module = norm(**fields)
+    takes = inspect.signature(module).parameters
+    if "train" in takes or any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
+        return module(x, train=train)
+    return module(x, use_running_average=not train) if "use_running_average" in takes else module(x)
+
+
 def check_norm(function: str, norm: Any, name: str = "norm") -> None:
     """Raises `ValueError` unless `norm` is None or a class of modules such as `BatchNorm`, or makes modules."""
     expected = f"{function}: {name} must be layers.BatchNorm or another normalisation's class, or None"
     if isinstance(norm, nn.Module):
-        kind = type(norm).__name__
+        kind = f"{'layers.' if type(norm).__module__ == __name__ else ''}{type(norm).__name__}"
         raise ValueError(
             f"{expected}, got an instance, {name}={shown(norm)}; "
-            f"pass the class, {name}=layers.{kind}, or functools.partial(layers.{kind}, ...)"
+            f"pass the class, {name}={kind}, or functools.partial({kind}, ...)"
         )
     kind = norm.func if isinstance(norm, functools.partial) else norm
-    theirs = (nn.BatchNorm, nn.GroupNorm, nn.InstanceNorm, nn.LayerNorm)
-    require(
-        kind not in theirs,
-        f"{expected}, got flax.linen's, which is not called with train=; pass layers.{getattr(kind, '__name__', '')}",
-    )
     makes = not isinstance(kind, type) or issubclass(kind, nn.Module)
     require(
         norm is None or (callable(kind) and makes),
         f"{expected}, got {name}={shown(norm)}; "
         "pass layers.BatchNorm or functools.partial(layers.GroupNorm, groups=8) for example",
+    )
+    fixed = norm.keywords if isinstance(norm, functools.partial) else {}
+    require(
+        "use_running_average" not in fixed,
+        f"{function}: {name} must leave use_running_average to the model, which sets it by train, got "
+        f"{name}={shown(norm)}; leave it out of the partial",
     )
 
 
