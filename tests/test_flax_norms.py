@@ -127,6 +127,32 @@ def test_modules_are_told_what_they_ask_for():
     assert told == [(True, None), {"train": True}, (True, None)]
 
 
+@pytest.mark.parametrize(
+    ("norm", "axis"),
+    [(THEIRS, "parts"), (functools.partial(THEIRS, axis_name="parts"), None), (functools.partial(THEIRS), None)],
+)
+def test_statistics_over_devices(norm, axis):
+    """Two parts of a batch under a mapped axis: as the whole batch, where the context or the field names the axis."""
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train):
+            return normalize(norm, x, train=train, name="norm")
+
+    def run(x):
+        with layers.synchronized_statistics(axis):
+            return Net().apply(variables, x, train=True, mutable=["batch_stats"])
+
+    variables = Net().init(jax.random.key(0), IMAGES, train=True)
+    found, after = jax.vmap(run, axis_name="parts")(IMAGES.reshape(2, 3, 8, 8, 3))
+    x = np.asarray(IMAGES, np.float64).reshape(2, 3, 8, 8, 3)
+    over = (0, 1, 2, 3) if axis or "axis_name" in norm.keywords else (1, 2, 3)
+    mean, var = x.mean(over, keepdims=True), x.var(over, keepdims=True)
+    np.testing.assert_allclose(found, (x - mean) / np.sqrt(var + 1e-5), rtol=1e-4, atol=1e-5)
+    means = np.broadcast_to(0.01 * mean.reshape(-1, 3), (2, 3))
+    np.testing.assert_allclose(after["batch_stats"]["norm"]["mean"], means, rtol=1e-4)
+
+
 @pytest.mark.parametrize("norm", [THEIRS, functools.partial(nn.GroupNorm, num_groups=16)])
 def test_vgg(norm):
     model, images = models.vgg_cifar(11, 3, norm=norm, dropout=0), jnp.zeros((2, 32, 32, 3))

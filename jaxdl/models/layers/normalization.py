@@ -36,7 +36,7 @@ from jaxdl.models.layers.initializers import Initializer
 Norm: TypeAlias = Callable[..., nn.Module]
 """Makes a module that takes `x`, and as a keyword `train`, `use_running_average` (as Flax's BatchNorm) or neither.
 
-It is made with `scale_init`, `dtype` and `name`. (`synchronized_statistics` is for jaxdl's `BatchNorm` alone.)
+It is made with `scale_init`, `dtype` and `name`.
 """
 
 _across: contextvars.ContextVar[str | None] = contextvars.ContextVar("_across", default=None)
@@ -46,7 +46,8 @@ _across: contextvars.ContextVar[str | None] = contextvars.ContextVar("_across", 
 def synchronized_statistics(axis_name: str | None) -> Iterator[None]:
     """While a model is traced in this context, every `BatchNorm` without an `axis_name` takes this one.
 
-    That is how one model runs on one device and on many: `train.make_step` knows the axis, the model need not.
+    That is how one model runs on one device and on many: `train.make_step` knows the axis, the model need not. Flax's
+    BatchNorm takes it, too, where it stands in the field `norm` of a jaxdl model.
     """
     before = _across.set(axis_name)
     try:
@@ -265,6 +266,10 @@ def normalize(norm: Norm, x: jax.Array, *, train: bool, **fields: Any) -> jax.Ar
     Returns:
       An array like x.
     """
+    kind = norm.func if isinstance(norm, functools.partial) else norm
+    if isinstance(kind, type) and issubclass(kind, nn.BatchNorm):  # Flax's, which knows of no context
+        fixed = getattr(norm, "keywords", {})
+        fields["axis_name"] = fixed.get("axis_name") or _across.get()
     module = norm(**fields)
     takes = inspect.signature(module).parameters
     if "train" in takes or any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
