@@ -342,10 +342,9 @@ def test_modules_without_train_and_sequential(fashion):
 
 
 def test_sharpness_aware_minimisation_is_the_papers(fashion):
-    """`optax.contrib.sam` in its opaque form, against Foret et al. 2021, alg. 1, by hand on a ResNet's gradients."""
+    """`optax.contrib.sam` in its opaque form, against Foret et al. 2021, alg. 1, by hand."""
     dataset, rho = fashion[0][:64], 0.05
-    model = models.resnet_cifar(8, norm=None)
-    tx = optax.contrib.sam(optax.sgd(0.1), optax.contrib.normalize(), opaque_mode=True)
+    model = models.convnet()
     tx = optax.contrib.sam(
         optax.sgd(0.1), optax.chain(optax.contrib.normalize(), optax.sgd(rho)), opaque_mode=True, reset_state=True
     )
@@ -367,7 +366,7 @@ def test_sharpness_aware_minimisation_is_the_papers(fashion):
     step = train.make_step(model, tx, preprocess=dataset.standardize)
     for _ in range(2):
         state, _ = step(state, (dataset.images, dataset.labels))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), state.params, expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.params, expected)
 
 
 def test_lookahead_of_optax_is_refused(fashion):

@@ -1,6 +1,7 @@
 """What a run tells those who watch it: on a ResNet with a schedule, and across a kill."""
 
 import json
+import struct
 
 import jax
 import numpy as np
@@ -127,6 +128,45 @@ def test_json_lines_of_a_resumed_run_are_those_of_one_undisturbed(watched, sets,
     plain = [{k: v for k, v in line.items() if k not in clocked} for line in lines]
     assert plain == [{k: v for k, v in line.items() if k not in clocked} for line in undisturbed]
     jax.tree.map(np.testing.assert_array_equal, numbers(state), numbers(watched[0]))
+
+
+def scalars(folder):
+    """What lies in TensorBoard's files, by tag and step: the last value written counts, as on its page."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = {}
+    for path in sorted(folder.glob("events.*"), key=lambda path: path.stat().st_mtime_ns):
+        raw, at = path.read_bytes(), 0
+        while at < len(raw):  # length, its checksum, the record, its checksum
+            (length,) = struct.unpack("<Q", raw[at : at + 8])
+            event = Event.FromString(raw[at + 12 : at + 12 + length])
+            at += 12 + length + 4
+            if event.session_log.status == 1:  # START: later steps of before are to be forgotten
+                found = {key: value for key, value in found.items() if key[1] < event.step}
+            for value in event.summary.value:
+                found[value.tag, event.step] = value.simple_value
+    return found
+
+
+def test_tensorboard(sets, tmp_path, watched):
+    """The files, read back, are the history; also of a run that goes on from an older checkpoint."""
+    _, history, _, _ = watched
+    chosen = {"gradient_norm": True, "checkpoint_dir": tmp_path / "run", "checkpoint_every": 5}
+
+    def die_at_seven(event):
+        if isinstance(event, train.Stepped) and event.step >= 7:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        run(sets, watch=[train.TensorBoard(tmp_path / "board"), die_at_seven], **chosen)
+    run(sets, watch=[train.TensorBoard(tmp_path / "board")], **chosen)
+    found = scalars(tmp_path / "board")
+    columns = {"loss": history.loss, "learning_rate": history.learning_rate, "gradient_norm": history.gradient_norm}
+    for name, values in {**columns, **history.metrics}.items():
+        np.testing.assert_array_equal([found[f"train/{name}", step] for step in history.step], values)
+    for name, values in {"loss": history.eval_loss, **history.eval_metrics}.items():
+        np.testing.assert_allclose([found[f"eval/{name}", step] for step in history.eval_step], values, rtol=1e-6)
+    assert len(found) == STEPS * 4 + 3 * 2
 
 
 def test_early_stopping(sets, tmp_path):

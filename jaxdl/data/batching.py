@@ -113,6 +113,7 @@ def batches(
         batch_size % processes == 0,
         f"batches: batch_size={batch_size} cannot be divided among {processes} processes; pass a multiple",
     )
+    key = jnp.copy(key)  # a step that is given the state reuses the memory of its key
     return _batches(
         dataset, key, batch_size, per_epoch, itertools.count(start) if steps is None else range(start, steps)
     )

@@ -295,7 +295,7 @@ def _checked_metrics(metrics: Any) -> dict[str, Metric]:
         check_function("evaluate", f"metrics[{name!r}]", metric, "train.top_k_error(5)")
         require(
             not isinstance(metric, type),
-            f"evaluate: metrics[{name!r}] must be a function, got the class {metric.__name__}; pass {example}",
+            f"evaluate: metrics[{name!r}] must be a function, got the class {metric}; pass {example}",
         )
     return dict(metrics or {})
 

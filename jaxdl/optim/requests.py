@@ -43,15 +43,12 @@ def initial_state(tx: optax.GradientTransformation, params: Params, batch_stats:
     Raises:
       ValueError: the chain keeps its parameters in a form of its own.
     """
-    try:
-        state = tx.init(params)
-    except AttributeError as error:
-        require(
-            "'fast'" not in str(error),
-            "optax.lookahead keeps two sets of parameters in the place of the model's, optax.LookaheadParams, which no "
-            "module can be called with. Use optim.ema or optim.swa for the mean of many iterates",
-        )
-        raise
+    state = tx.init(params)
+    require(
+        not find_states(state, optax.LookaheadState),
+        "optax.lookahead keeps two sets of parameters in the place of the model's, optax.LookaheadParams, which no "
+        "module can be called with. Use optim.ema or optim.swa for the mean of many iterates",
+    )
     return with_batch_stats(state, batch_stats)
 
 
@@ -80,9 +77,10 @@ def update(
       value_fn: the loss as a function of the parameters, on the same batch.
       grad_fn: its gradient as a function of the parameters (and the number of the call, which may be ignored).
     """
-    # Told only where it is asked for: optax's line searches hand on what they do not know.
+    # Told only where it is asked for: optax's line searches hand on what they do not know, and optax.contrib.sam takes
+    # nothing but a gradient.
     told: dict[str, Any] = {"value": value, "grad": grads, "value_fn": value_fn}
     told |= {"batch_stats": batch_stats} if asked.batch_stats else {}
-    told |= {"grad_fn": grad_fn} if asked.grad_fn else {}
+    told = {"grad_fn": grad_fn} if asked.grad_fn else told
     updates, opt_state = with_extra_args(tx).update(grads, opt_state, params, **told)
     return without_frozen(asked.frozen, updates), opt_state  # wherever in the chain `freeze` stands

@@ -30,7 +30,7 @@ from jaxdl.train.sharding import AXIS
 from jaxdl.train.state import TrainState, init_state
 from jaxdl.train.step import make_step
 from jaxdl.train.variables import load_variables
-from jaxdl.train.watchers import EarlyStopping, JsonLines, print_evaluations
+from jaxdl.train.watchers import EarlyStopping, JsonLines, TensorBoard, print_evaluations
 
 __all__ = [
     "AXIS",
@@ -54,6 +54,7 @@ __all__ = [
     "Saved",
     "Started",
     "Stepped",
+    "TensorBoard",
     "TrainState",
     "TrainingInterruptedError",
     "absolute_error",

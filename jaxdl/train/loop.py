@@ -228,10 +228,17 @@ def fit(
 
 def tell(run: Run, watchers: Sequence[Watcher]) -> None:
     """Makes the updates of a run, and tells watchers what happens."""
-    for event in run.events():
-        for watcher in watchers:
-            if watcher(event) is True:
-                run.end(event.member)
+    try:
+        for event in run.events():
+            for watcher in watchers:
+                if watcher(event) is True:
+                    run.end(event.member)
+    except BaseException:
+        for event in run.ends():
+            for watcher in watchers:
+                with contextlib.suppress(Exception):  # what failed first is what the caller is to see
+                    watcher(event)
+        raise
 
 
 def check_evaluation(

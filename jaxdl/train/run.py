@@ -140,8 +140,12 @@ class Run:
                 break
         if keeper:
             keeper.wait(self.state, self.histories)
-        for member in range(len(self.histories)):
-            yield Ended(self.step, self.histories[member], self._name(member))
+        yield from self.ends()
+
+    def ends(self) -> Iterator[Event]:
+        """Says that no more updates are made."""
+        for member, history in enumerate(self.histories):
+            yield Ended(self.step, history, self._name(member))
 
     def save(self) -> None:
         """Begins to write a checkpoint."""

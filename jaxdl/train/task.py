@@ -107,7 +107,7 @@ def make_task(
         check_function(function, f"metrics[{name!r}]", metric, "train.error")
         require(
             not isinstance(metric, type),
-            f"{function}: metrics[{name!r}] must be a function, got the class {metric.__name__}; "
+            f"{function}: metrics[{name!r}] must be a function, got the class {metric}; "
             "pass one of its objects, as in train.top_k_error(5)",
         )
     return Task(model, loss, tuple(metrics.items()), preprocess, augment)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxdl.arguments import check_integer, check_real, require, shown
-from jaxdl.train.events import Evaluated, Event, RolledBack, Started, Stepped
+from jaxdl.train.events import Ended, Evaluated, Event, RolledBack, Started, Stepped
 from jaxdl.train.history import History
 
 
@@ -102,6 +102,57 @@ class JsonLines:
         draft = self.path.with_name(f".{self.path.name}.new")
         draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         draft.replace(self.path)
+
+
+class TensorBoard:
+    """Writes scalars for TensorBoard: `tensorboard --logdir FOLDER` shows them.
+
+    Tags are "train/loss", "train/learning_rate", "train/error" and so on for each update, "eval/loss", "eval/error" and
+    so on for each evaluation. A run that is resumed, or rolled back, takes back what is made again. With several
+    processes the first one writes. Needs tensorboardX (`pip install "jaxdl[tensorboard]"`), not TensorFlow.
+
+    Attributes:
+      folder: where to write; made if it is not there. The members of a population have folders of their own in it.
+
+    Raises:
+      ValueError: `folder` is no path.
+      ImportError: tensorboardX is not there.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        require(
+            isinstance(folder, str | os.PathLike), f"TensorBoard: folder must be a path, got folder={shown(folder)}"
+        )
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise ImportError('TensorBoard: tensorboardX is missing; pip install "jaxdl[tensorboard]"') from error
+        self.folder, self._make = Path(folder), SummaryWriter
+        self._writers: dict[int | None, Any] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Writes what there is to write."""
+        if jax.process_index() != 0:
+            return
+        if isinstance(event, Started | RolledBack):
+            self._close(event.member)
+            folder = self.folder if event.member is None else self.folder / f"member_{event.member:04d}"
+            self._writers[event.member] = self._make(str(folder), purge_step=event.step + 1)
+        elif isinstance(event, Stepped | Evaluated):
+            group = "train" if isinstance(event, Stepped) else "eval"
+            for line in as_lines(event):
+                for name, value in line.items():
+                    if name not in ("event", "step", "member", "seconds") and value is not None:
+                        self._writers[event.member].add_scalar(f"{group}/{name}", value, line["step"])
+            if isinstance(event, Evaluated):
+                self._writers[event.member].flush()
+        elif isinstance(event, Ended):
+            self._close(event.member)
+
+    def _close(self, member: int | None) -> None:
+        writer = self._writers.pop(member, None)
+        if writer is not None:
+            writer.close()
 
 
 def print_evaluations(event: Event) -> None:
