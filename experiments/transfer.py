@@ -129,7 +129,7 @@ def optimizer(method: str, rate: float, steps: int) -> optax.GradientTransformat
 def as_source(dataset: data.Dataset) -> data.Dataset:
     """Grey images as the pretrained network takes them: three equal channels, ImageNet's means and deviations."""
     require(dataset.image_shape[2] == 1, f"transfer: needs grey images, got {dataset!r}")
-    return dataclasses.replace(dataset, images=np.repeat(dataset.images, 3, -1), standardize=IMAGENET)
+    return dataclasses.replace(dataset, inputs=np.repeat(dataset.images, 3, -1), standardize=IMAGENET)
 
 
 def some_of_each(dataset: data.Dataset, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -145,11 +145,6 @@ def some_of_each(dataset: data.Dataset, size: int, seed: int) -> tuple[np.ndarra
     chosen = np.concatenate(of_class)
     require(len(chosen) == size, f"--sizes: {dataset.name} has too few images of some class for {size}")
     return chosen, order[~np.isin(order, chosen)]
-
-
-def rows_of(dataset: data.Dataset, rows: np.ndarray) -> data.Dataset:
-    """Part of a data set."""
-    return dataclasses.replace(dataset, images=dataset.images[rows], labels=dataset.labels[rows])
 
 
 def train_once(model, pretrained, method, rate, steps, seed, train_set, eval_set, settings, progress) -> Run:
@@ -191,7 +186,7 @@ def main(settings: Settings) -> None:
                 for size, steps in zip(settings.sizes, settings.steps, strict=True):
                     for seed in range(settings.seeds):
                         chosen, others = some_of_each(train_set, size, seed)
-                        eval_set = rows_of(train_set, others) if settings.rate_grid else test_set
+                        eval_set = train_set.take(others) if settings.rate_grid else test_set
                         for method in METHODS:
                             for rate in settings.rate_grid or (rates[method],):
                                 label = f"{name}, {size} images, {method}, seed {seed}"
@@ -207,7 +202,7 @@ def main(settings: Settings) -> None:
                                         rate,
                                         steps,
                                         seed,
-                                        rows_of(train_set, chosen),
+                                        train_set.take(chosen),
                                         eval_set[: settings.test_size],
                                         settings,
                                         tell,

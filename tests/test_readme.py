@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(python|bash)\n(.*?)```", README, re.DOTALL)
-SCRIPT, WITH_CHECKPOINTS, POPULATION = (block for language, block in BLOCKS if language == "python")
+SCRIPT, OWN_DATA, OWN_LOOP, WITH_CHECKPOINTS, POPULATION = (block for language, block in BLOCKS if language == "python")
 COMMANDS, TWO_MACHINES = (block for language, block in BLOCKS if language == "bash")
 
 
@@ -25,7 +25,22 @@ def test_ci_calls_the_second_command():
 def test_script(tmp_path):
     """The first block as it is; those that go on from it, with fewer steps."""
     assert len([line for line in SCRIPT.splitlines() if line.strip()]) <= 15
+    assert len(OWN_LOOP.strip().splitlines()) <= 10
+    own_data = OWN_DATA.replace("train_set, test_set =", "table_set, held_out =").replace("state", "fitted")
+    own_data = own_data.replace("init_fitted", "init_state").replace("tx", "adam").replace("history", "table_history")
+    own_data = own_data.replace("train_set", "table_set").replace("eval_set=test_set", "eval_set=held_out")
+    own_loop = (
+        OWN_LOOP.replace("steps=1000", "steps=100").replace("state", "looped").replace("init_looped", "init_state")
+    )
     script = f"""{SCRIPT}
+import flax.linen as nn
+from sklearn.datasets import load_diabetes
+measurements, progress = load_diabetes(return_X_y=True)
+progress = (progress - progress.mean()) / progress.std()
+net, adam = nn.Sequential((nn.Dense(16), nn.relu, nn.Dense(1))), optim.adam(0.01)
+{own_data}
+assert table_history.eval_loss.min() < 0.7, table_history.eval_loss
+{own_loop}
 {WITH_CHECKPOINTS}
 steps = 3
 {POPULATION}
@@ -33,7 +48,9 @@ print(len(found.histories), int(state.step))
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    *_, first, second, third, last = done.stdout.splitlines()
+    *_, first, second, third, hundredth, evaluated, last = done.stdout.splitlines()
+    assert hundredth.startswith("100 ")
+    assert evaluated.startswith("Metrics(loss=")
     assert [float(line.split()[1]) < 25 for line in (first, second, third)] == [True] * 3
     assert float(third.split()[1]) < 20  # % of the test images, three members
     assert last == "8 468"

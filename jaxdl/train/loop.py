@@ -231,7 +231,8 @@ def tell(run: Run, watchers: Sequence[Watcher]) -> None:
     try:
         for event in run.events():
             for watcher in watchers:
-                if watcher(event) is True:
+                ends = watcher(event)
+                if isinstance(ends, bool | np.bool_) and ends:
                     run.end(event.member)
     except BaseException:
         for event in run.ends():
