@@ -16,10 +16,24 @@ import pytest
 
 from jaxdl import data
 
+# Half of the compiler's time. (XLA ends a program that gives it a flag it does not know.)
+UNOPTIMIZED = ["--xla_backend_optimization_level=0"]
+if tuple(map(int, jax.__version__.split(".")[:2])) < (0, 11):
+    UNOPTIMIZED += ["--xla_cpu_use_fusion_emitters=false"]
 SHARED = ROOT.parent / "shared"
 collect_ignore = ["oracles/torch_models.py", "children"]  # runs where torch is; programs that tests start
 if "device_count=8" not in os.environ.get("XLA_FLAGS", ""):
     collect_ignore.append("eight_devices")  # test_eight_devices.py runs them
+
+
+def pytest_configure(config):
+    """Most of the suite's time is the compiler's, and most of what it compiles runs once: nothing is optimised, nor in
+    the processes that tests start. With `-m slow`, and where $JAXDL_TEST_OPTIMIZED is set, all is.
+    """
+    flags, chosen = os.environ.get("XLA_FLAGS", ""), config.option.markexpr
+    optimized = os.environ.get("JAXDL_TEST_OPTIMIZED") or ("slow" in chosen and "not slow" not in chosen)
+    if not optimized and UNOPTIMIZED[0] not in flags:  # XLA reads them when JAX first computes something
+        os.environ["XLA_FLAGS"] = " ".join([flags, *UNOPTIMIZED]).strip()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -36,7 +50,9 @@ def _decoded_arrays_elsewhere(tmp_path_factory):
 def _forget_programs():
     """Every compiled program takes memory maps, of which Linux gives a process 65,530."""
     yield
-    jax.clear_caches()
+    maps = Path("/proc/self/maps")
+    if not maps.exists() or maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Averages and snapshots against lists of iterates kept outside, torch's recorded numbers, and in training."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -14,19 +15,48 @@ from oracles import torch_averages as oracle
 
 from jaxdl import models, optim, train
 
+MOST_STEPS = 14
 RECORDED = np.load(Path(__file__).parent / "oracles" / "torch_averages.npz")
 
 
-def walk(tx, points, dtype=None):
-    """Leads the parameters from 0 through the points given; the state after each update."""
-    params = jax.tree.map(lambda p: jnp.zeros_like(p, dtype), points[0])
-    state, states = tx.init(params), []
-    for point in points:
+def led(tx, points):
+    """Leads the parameters from 0 through the points given, in one scan: state and parameters after each update."""
+
+    def body(carry, point):
+        params, state = carry
         updates = jax.tree.map(lambda q, p: (q - p).astype(p.dtype), point, params)
         passed, state = tx.update(updates, state, params)
         params = optax.apply_updates(params, passed)
-        states.append((state, params))
-    return states
+        return (params, state), (state, params)
+
+    params = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[0]), points)
+    return jax.lax.scan(body, (params, tx.init(params)), points)[1]
+
+
+def stack(trees):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def each(stacked, steps):
+    """A list of states and parameters, one after each update."""
+    stacked = jax.device_get(stacked)
+    return [jax.tree.map(lambda leaf, n=n: jnp.asarray(leaf[n]), stacked) for n in range(steps)]
+
+
+def walk(tx, points):
+    return each(jax.jit(functools.partial(led, tx))(stack(points)), len(points))
+
+
+@functools.cache
+def walker(make, chain, dtype, **fixed):
+    """The walk for any numbers, which are traced: examples share one program."""
+    points = stack(random_tree(seed, dtype) for seed in range(MOST_STEPS))
+    # What bfloat16 rounds is rounded within a program too, so that an average sees the iterates that the test sees.
+    exact = {"xla_allow_excess_precision": False}
+    program = jax.jit(
+        lambda numbers, points: led(CHAINS[chain](make(**numbers, **fixed)), points), compiler_options=exact
+    )
+    return lambda steps, **numbers: each(program(numbers, points), steps)
 
 
 def tree_points(steps, dtype=jnp.float32):
@@ -62,7 +92,7 @@ CHAINS = {
     dtype=st.sampled_from([jnp.float32, jnp.bfloat16]),
 )
 def test_swa_is_the_mean_of_the_iterates(steps, start, period, chain, dtype):
-    states = walk(CHAINS[chain](optim.swa(start, period)), tree_points(steps, dtype))
+    states = walker(optim.swa, chain, dtype)(steps, start=start, period=period)
     reached, numbers = iterates(states), due(steps, start, period)
     state, params = states[-1]
     found = optim.swa_params(state, params)
@@ -75,6 +105,10 @@ def test_swa_is_the_mean_of_the_iterates(steps, start, period, chain, dtype):
     close(found, mean, rtol=1e-5 if dtype == jnp.float32 else 2**-8, atol=1e-6)
 
 
+def warmed_ema(decay, debias):
+    return optim.ema(lambda t: jnp.minimum(decay, (1 + t) / (10 + t)), debias=debias)
+
+
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(
     steps=st.integers(1, 10),
@@ -85,8 +119,7 @@ def test_swa_is_the_mean_of_the_iterates(steps, start, period, chain, dtype):
 )
 def test_ema_is_its_sum(steps, decay, debias, warm, chain):
     decays = [min(decay, (1 + t) / (10 + t)) if warm else decay for t in range(steps)]
-    schedule = lambda t: jnp.minimum(decay, (1 + t) / (10 + t))  # noqa: E731
-    states = walk(CHAINS[chain](optim.ema(schedule if warm else decay, debias=debias)), tree_points(steps))
+    states = walker(warmed_ema if warm else optim.ema, chain, jnp.float32, debias=debias)(steps, decay=decay)
     reached = iterates(states)
     weights = []  # of each iterate in the sum
     for t, beta in enumerate(decays):
@@ -100,7 +133,7 @@ def test_ema_is_its_sum(steps, decay, debias, warm, chain):
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(
-    steps=st.integers(1, 14),
+    steps=st.integers(1, MOST_STEPS),
     start=st.integers(0, 5),
     period=st.integers(1, 4),
     keep=st.integers(1, 4),
@@ -109,7 +142,7 @@ def test_ema_is_its_sum(steps, decay, debias, warm, chain):
 )
 def test_snapshots_are_copies(steps, start, period, keep, chain, dtype):
     """Bitwise, the oldest dropped, in the order of time."""
-    states = walk(CHAINS[chain](optim.snapshots(period, keep, start=start)), tree_points(steps, dtype))
+    states = walker(optim.snapshots, chain, dtype, keep=keep)(steps, start=start, period=period)
     numbers = due(steps, start, period)[-keep:]
     state, _ = states[-1]
     assert optim.snapshot_count(state) == len(numbers)

@@ -1,5 +1,7 @@
 """What every transformation and chain promises. A new one joins by a line in TRANSFORMATIONS."""
 
+import functools
+
 import chex
 import flax.serialization
 import jax
@@ -104,15 +106,21 @@ LINKS = {
     "scale_by_depth": (lambda factor: transfer.scale_by_depth(("dense", "scale"), factor), {"factor": 2.6}),
 }
 STEPS = 4
+MEMBERS = 3
+DTYPES = [jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64]
 
 
-@pytest.fixture(params=TRANSFORMATIONS.values(), ids=TRANSFORMATIONS.keys())
-def tx(request):
-    return request.param()
+@pytest.fixture(params=TRANSFORMATIONS)
+def name(request):
+    return request.param
 
 
 def gradients(step, dtype=jnp.float32):
     return random_tree(100 + step, dtype)
+
+
+def stack(trees):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def run(tx, params, steps=STEPS, update=None, offset=0):
@@ -125,9 +133,120 @@ def run(tx, params, steps=STEPS, update=None, offset=0):
     return all_updates, state
 
 
-def test_pure(tx):
+def scanned(tx, params, stream):
+    """The same run as one `lax.scan`."""
+
+    def body(carry, grads):
+        params, state = carry
+        updates, state = tx.update(grads, state, params)
+        return (optax.apply_updates(params, updates), state), updates
+
+    (_, state), updates = jax.lax.scan(body, (params, tx.init(params)), stream)
+    return updates, state
+
+
+# The suite's time is the compiler's. So there are four programs for a transformation, and the tests look at what they
+# computed: a run with nothing compiled, a step that is compiled once, and all wrappers and all dtypes together.
+
+
+@functools.cache
+def eager(name):
+    """The run that others are compared with, each operation by itself: updates and states after each step."""
+    tx, params = TRANSFORMATIONS[name](), random_tree()
+    state, all_updates, states = tx.init(params), [], []
+    for step in range(STEPS):
+        updates, state = tx.update(gradients(step), state, params)
+        params = optax.apply_updates(params, updates)
+        all_updates.append(updates)
+        states.append(state)
+    return all_updates, states
+
+
+def compiled(parts, *arguments):
+    """One program that computes all parts, and each part's result. A part that cannot be traced fails by itself."""
+    failed = {}
+
+    @jax.jit
+    def program(*arguments):
+        found = {}
+        for part, function in parts.items():
+            try:
+                found[part] = function(*arguments)
+            except Exception as error:
+                failed[part] = error
+        return found
+
+    found = program(*arguments)
+
+    def result(part):
+        if part in failed:
+            raise failed[part]
+        return found[part]
+
+    return result
+
+
+@functools.cache
+def wrapped(name):
+    """What scans, maps and optax's wrappers make of it."""
+    tx = TRANSFORMATIONS[name]()
+
+    def first(tx, trees, stream):
+        params, grads = jax.tree.map(lambda leaf: leaf[0], (trees, stream))
+        return tx.update(grads, tx.init(params), params)[0]
+
+    def member(arguments):
+        params, grads = arguments
+        return tx.update(grads, tx.init(params), params)
+
+    def accumulated(trees, stream):
+        """Two micro-steps with a half and three halves of each gradient."""
+        micro = jax.tree.map(
+            lambda leaf: jnp.stack([0.5 * leaf[:2], 1.5 * leaf[:2]], 1).reshape(4, *leaf.shape[1:]), stream
+        )
+        return scanned(optax.MultiSteps(tx, every_k_schedule=2), jax.tree.map(lambda leaf: leaf[0], trees), micro)
+
+    partition = optax.partition(
+        {"tx": tx, "rest": optax.identity()}, jax.tree.map(lambda m: "tx" if m else "rest", mask(name))
+    )
+    parts = {
+        "scan": lambda trees, stream: scanned(tx, jax.tree.map(lambda leaf: leaf[0], trees), stream),
+        "vmap": lambda trees, stream: jax.vmap(member)((trees, jax.tree.map(lambda leaf: leaf[:MEMBERS], stream)))[0],
+        "alone": lambda trees, stream: jax.lax.map(member, (trees, jax.tree.map(lambda leaf: leaf[:MEMBERS], stream)))[
+            0
+        ],
+        "chain": functools.partial(first, optax.chain(optax.identity(), tx, optax.scale(2.0))),
+        "masked": functools.partial(first, optax.masked(tx, mask(name))),
+        "partition": functools.partial(first, partition),
+        "multi_steps": accumulated,
+    }
+    return compiled(parts, stack(map(random_tree, range(MEMBERS))), stack(map(gradients, range(STEPS))))
+
+
+@functools.cache
+def in_dtypes(name):
+    """Runs in each dtype where there is double precision, all from bfloat16's numbers: the same run."""
+    tx = TRANSFORMATIONS[name]()
+
+    def in_dtype(dtype, params, stream):
+        params, stream = jax.tree.map(lambda leaf: leaf.astype(dtype), (params, stream))
+        updates, state = scanned(tx, params, stream)
+        return updates, state, tx.init(params)
+
+    stream = stack(gradients(step, jnp.bfloat16) for step in range(STEPS))
+    parts = {jnp.dtype(dtype).name: functools.partial(in_dtype, dtype) for dtype in DTYPES}
+    return compiled(parts, random_tree(dtype=jnp.bfloat16), stream)
+
+
+def mask(name):
+    """What a wrapper lets a transformation see. (L-BFGS sees all parameters together: a part is another problem.)"""
+    together = name == "lbfgs"
+    return {"dense": {"kernel": True, "bias": together}, "scale": together}
+
+
+def test_pure(name):
     """The same in, the same out; nothing that went in is changed."""
-    params, grads = random_tree(), gradients(0)
+    tx, params, grads = TRANSFORMATIONS[name](), random_tree(), gradients(0)
     state = tx.init(params)
     before = jax.tree.map(np.array, (params, grads, state))
     first, second = tx.update(grads, state, params), tx.update(grads, state, params)
@@ -136,117 +255,92 @@ def test_pure(tx):
     chex.assert_trees_all_equal(tx.init(params), state)
 
 
-def test_structure(tx):
+def test_structure(name):
     """Updates are like the gradients, and the state keeps its structure, shapes and dtypes."""
     params = random_tree()
-    updates, state = run(tx, params)
+    updates, states = eager(name)
     chex.assert_trees_all_equal_shapes_and_dtypes(updates[-1], params)
-    chex.assert_trees_all_equal_shapes_and_dtypes(state, tx.init(params))
-    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
+    chex.assert_trees_all_equal_shapes_and_dtypes(states[-1], TRANSFORMATIONS[name]().init(params))
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(states[-1]))
 
 
-def test_jit_compiles_once(tx):
-    traces = []
+def test_jit_compiles_once(name):
+    tx, traces = TRANSFORMATIONS[name](), []
 
     @jax.jit
     def update(grads, state, params):
         traces.append(None)
         return tx.update(grads, state, params)
 
-    chex.assert_trees_all_close(run(tx, random_tree(), update=update), run(tx, random_tree()), rtol=1e-5, atol=1e-7)
+    updates, states = eager(name)
+    chex.assert_trees_all_close(run(tx, random_tree(), update=update), (updates, states[-1]), rtol=1e-5, atol=1e-7)
     assert len(traces) == 1
 
 
-def test_scan(tx):
-    params = random_tree()
-
-    def body(carry, grads):
-        params, state = carry
-        updates, state = tx.update(grads, state, params)
-        return (optax.apply_updates(params, updates), state), updates
-
-    stream = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(gradients, range(STEPS)))
-    (_, state), updates = jax.lax.scan(body, (params, tx.init(params)), stream)
-    expected, expected_state = run(tx, params)
-    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *expected)
-    chex.assert_trees_all_close(updates, expected, rtol=1e-5, atol=1e-7)
-    chex.assert_trees_all_close(state, expected_state, rtol=1e-5, atol=1e-7)
+def test_scan(name):
+    updates, state = wrapped(name)("scan")
+    expected, states = eager(name)
+    chex.assert_trees_all_close(updates, stack(expected), rtol=1e-5, atol=1e-7)
+    chex.assert_trees_all_close(state, states[-1], rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("transform", [jax.vmap, jax.pmap])
-def test_members_side_by_side(tx, transform):
-    """vmap over three members, pmap over the devices there are: each member as if alone."""
-    members = 3 if transform is jax.vmap else jax.device_count()
-    trees = [random_tree(i) for i in range(members)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-    state = transform(tx.init)(stacked)
-    grads = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(gradients, range(members)))
-    updates, _ = transform(tx.update)(grads, state, stacked)
-    for i, params in enumerate(trees):
-        alone = tx.update(gradients(i), tx.init(params), params)[0]
-        chex.assert_trees_all_close(jax.tree.map(lambda leaf, i=i: leaf[i], updates), alone, rtol=1e-5, atol=1e-7)
+def test_members_side_by_side(name, transform):
+    """vmap over three members, pmap over the devices there are, three at most: each member as if alone."""
+    tx = TRANSFORMATIONS[name]()
+    if transform is jax.vmap:
+        updates, count = wrapped(name)("vmap"), MEMBERS
+    else:
+        count = min(MEMBERS, jax.device_count())
+        trees, grads = stack(map(random_tree, range(count))), stack(map(gradients, range(count)))
+        updates, _ = jax.pmap(lambda grads, params: tx.update(grads, tx.init(params), params))(grads, trees)
+    alone = wrapped(name)("alone")
+    for i in range(count):
+        ours, expected = jax.tree.map(lambda leaf, i=i: leaf[i], (updates, alone))
+        chex.assert_trees_all_close(ours, expected, rtol=1e-5, atol=1e-7)
+    chex.assert_trees_all_close(jax.tree.map(lambda leaf: leaf[0], updates), eager(name)[0][0], rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64])
-def test_dtype_is_kept(tx, dtype, x64):
-    updates, state = run(tx, random_tree(dtype=dtype))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dtype_is_kept(name, dtype, x64):
+    updates, state, fresh = in_dtypes(name)(jnp.dtype(dtype).name)
     assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype(dtype)}
     chex.assert_tree_all_finite(updates)
-    chex.assert_trees_all_equal_dtypes(state, tx.init(random_tree(dtype=dtype)))
+    chex.assert_trees_all_equal_dtypes(state, fresh)
 
 
-def test_low_precision_is_near_high(tx, x64):
+def test_low_precision_is_near_high(name, x64):
     """bfloat16 has 8 bits: after four steps the first update is within 2 %, and none is off by more than 10 %."""
-    params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), random_tree())
-    low, _ = run(tx, params)
-    high_params = jax.tree.map(lambda x: x.astype(jnp.float64), params)
-    state, high = tx.init(high_params), []
-    for step in range(STEPS):
-        grads = jax.tree.map(lambda x: x.astype(jnp.float64), gradients(step, jnp.bfloat16))
-        updates, state = tx.update(grads, state, high_params)
-        high_params = optax.apply_updates(high_params, updates)
-        high.append(updates)
+    low, high = (in_dtypes(name)(dtype)[0] for dtype in ("bfloat16", "float64"))
     for i, tolerance in ((0, 0.02), (STEPS - 1, 0.1)):
-        for a, b in zip(jax.tree.leaves(low[i]), jax.tree.leaves(high[i]), strict=True):
-            np.testing.assert_allclose(np.asarray(a, np.float64), b, atol=tolerance * np.abs(b).max() + 1e-12)
+        for a, b in zip(jax.tree.leaves(low), jax.tree.leaves(high), strict=True):
+            limit = tolerance * np.abs(b[i]).max() + 1e-12
+            np.testing.assert_allclose(np.asarray(a[i], np.float64), b[i], atol=limit)
 
 
-def test_in_chain_masked_and_partition(tx, request):
-    """What is masked goes by untouched. (L-BFGS sees all parameters together: a part of them is another problem.)"""
-    params = random_tree()
-    together = "lbfgs" in request.node.name
-    mask = {"dense": {"kernel": True, "bias": together}, "scale": together}
-    labels = jax.tree.map(lambda hit: "tx" if hit else "rest", mask)
-    (expected, *_), _ = run(tx, params, steps=1)
-    (chained, *_), _ = run(optax.chain(optax.identity(), tx, optax.scale(2.0)), params, steps=1)
-    chex.assert_trees_all_close(chained, jax.tree.map(lambda u: 2 * u, expected), rtol=1e-6)
-    for wrapped in (optax.masked(tx, mask), optax.partition({"tx": tx, "rest": optax.identity()}, labels)):
-        (updates, *_), _ = run(wrapped, params, steps=1)
+def test_in_chain_masked_and_partition(name):
+    """What is masked goes by untouched."""
+    expected = eager(name)[0][0]
+    chex.assert_trees_all_close(wrapped(name)("chain"), jax.tree.map(lambda u: 2 * u, expected), rtol=1e-6)
+    untouched = (expected if mask(name)["scale"] else gradients(0))["dense"]["bias"]
+    for part in ("masked", "partition"):
+        updates = wrapped(name)(part)
         np.testing.assert_allclose(updates["dense"]["kernel"], expected["dense"]["kernel"], rtol=1e-6)
-        untouched = (expected if together else gradients(0))["dense"]["bias"]
         np.testing.assert_allclose(updates["dense"]["bias"], untouched, rtol=1e-6)
 
 
-def test_multi_steps_counts_updates(tx):
+def test_multi_steps_counts_updates(name):
     """Two micro-steps with half of the gradients each make the one update of their mean."""
-    params = random_tree()
-    accumulated = optax.MultiSteps(tx, every_k_schedule=2)
-    state = accumulated.init(params)
-    for step in range(2):
-        mean = gradients(step)
-        for part in (0.5, 1.5):
-            grads = jax.tree.map(lambda g, part=part: part * g, mean)
-            updates, state = accumulated.update(grads, state, params)
-        params = optax.apply_updates(params, updates)
-    expected, expected_state = run(tx, random_tree(), steps=2)
-    chex.assert_trees_all_close(updates, expected[-1], rtol=1e-5, atol=1e-6)
-    chex.assert_trees_all_close(state.inner_opt_state, expected_state, rtol=1e-5, atol=1e-6)
+    updates, state = wrapped(name)("multi_steps")
+    expected, states = eager(name)
+    chex.assert_trees_all_close(jax.tree.map(lambda u: u[1::2], updates), stack(expected[:2]), rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(state.inner_opt_state, states[1], rtol=1e-5, atol=1e-6)
 
 
-def test_state_survives_a_round_trip_through_bytes(tx):
-    params = random_tree()
-    _, state = run(tx, params)
-    restored = flax.serialization.from_bytes(tx.init(params), flax.serialization.to_bytes(state))
+def test_state_survives_a_round_trip_through_bytes(name):
+    state = eager(name)[1][-1]
+    fresh = TRANSFORMATIONS[name]().init(random_tree())
+    restored = flax.serialization.from_bytes(fresh, flax.serialization.to_bytes(state))
     chex.assert_trees_all_equal(restored, state)
     chex.assert_trees_all_equal_structs(restored, state)
 
@@ -313,9 +407,9 @@ def donated(tx, params):
     return params
 
 
-def test_parameters_and_state_can_be_donated(tx):
+def test_parameters_and_state_can_be_donated(name):
     """In a loop of one's own: every array of the state lies in one place, and is not one of the parameters'."""
-    params = random_tree()
+    tx, params = TRANSFORMATIONS[name](), random_tree()
     places = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves((params, tx.init(params))) if leaf.size]
     assert len(set(places)) == len(places)
     chex.assert_tree_all_finite(donated(tx, params))
