@@ -30,10 +30,34 @@ def pytest_configure(config):
     """Most of the suite's time is the compiler's, and most of what it compiles runs once: nothing is optimised, nor in
     the processes that tests start. With `-m slow`, and where $JAXDL_TEST_OPTIMIZED is set, all is.
     """
-    flags, chosen = os.environ.get("XLA_FLAGS", ""), config.option.markexpr
+    chosen = config.option.markexpr
     optimized = os.environ.get("JAXDL_TEST_OPTIMIZED") or ("slow" in chosen and "not slow" not in chosen)
-    if not optimized and UNOPTIMIZED[0] not in flags:  # XLA reads them when JAX first computes something
-        os.environ["XLA_FLAGS"] = " ".join([flags, *UNOPTIMIZED]).strip()
+    others = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag not in UNOPTIMIZED]
+    # XLA reads them when JAX first computes something.
+    os.environ["XLA_FLAGS"] = " ".join([*others, *([] if optimized else UNOPTIMIZED)])
+
+
+# Files that start processes or train for long come first, or one worker would end with them while the other is idle.
+LONGEST = [
+    "eight_devices",
+    "resume",
+    "processes",
+    "checkpoint",
+    "experiments",
+    "readme",
+    "engine",
+    "trust",
+    "population",
+]
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, and an hour for each slow test."""
+    place = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(3600))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,11 +1,16 @@
 """Things several test files use."""
 
+import contextlib
+import math
+import subprocess
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdl import data
+from jaxdl.models import layers
 
 
 class NoisyNormNet(nn.Module):
@@ -18,6 +23,46 @@ class NoisyNormNet(nn.Module):
         x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
         x = nn.Dropout(0.25, deterministic=not train)(nn.relu(x))
         return nn.Dense(3)(x)
+
+
+class ConvNormNet(nn.Module):
+    """Convolution, statistics, dense: no dropout, whose draws depend on the number of devices."""
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        x = layers.Conv(4, (3, 3), use_bias=False, name="conv")(x)
+        x = nn.relu(layers.BatchNorm(name="norm")(x, train=train))
+        return nn.Dense(3)(x.reshape(len(x), -1))
+
+
+@contextlib.contextmanager
+def started(command, **options):
+    """A child process that does not outlive the test, not where it fails or runs out of time either."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as child:
+        try:
+            yield child
+        finally:
+            if child.poll() is None:
+                child.kill()
+
+
+def shapes_filled(model, image_shape, seed=0, dtype=jnp.float32):
+    """Variables of a model with numbers from NumPy, of about the size of a trained net's: nothing is compiled."""
+    rng = np.random.default_rng(seed)
+
+    def fill(path, leaf):
+        drawn, name = rng.normal(size=leaf.shape), path[-1].key
+        if name == "kernel":
+            drawn *= np.sqrt(2 / math.prod(leaf.shape[:-1]))
+        elif name in ("scale", "var"):
+            drawn = np.exp(0.2 * drawn)
+        else:
+            drawn *= 0.1
+        return jnp.asarray(drawn, dtype)
+
+    images = jnp.zeros((1, *image_shape))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+    return jax.tree_util.tree_map_with_path(fill, shapes)
 
 
 def random_dataset(n=50, shape=(6, 5, 2), classes=3, seed=0) -> data.Dataset:

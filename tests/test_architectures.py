@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import shapes_filled
 from jax.test_util import check_grads
 
 from jaxdl import models
@@ -49,7 +50,7 @@ preact_164 = functools.partial(
         (models.resnet_cifar(44), CIFAR, 658_586),
         (models.resnet_cifar(56), CIFAR, 853_018),
         (models.resnet_cifar(110), CIFAR, 1_727_962),
-        (models.resnet_cifar(1202, scan=True), CIFAR, 19_421_274),
+        pytest.param(models.resnet_cifar(1202, scan=True), CIFAR, 19_421_274, marks=pytest.mark.slow),
         (models.resnet_cifar(20, shortcut=layers.shortcut_b), CIFAR, 272_474),
         (models.plain_cifar(20), CIFAR, 269_722),
     ],
@@ -208,6 +209,7 @@ def test_towers_do_not_see_each_other():
     x = jax.random.normal(jax.random.key(1), (1, 96, 96, 3))
     variables = initial(model, (96, 96, 3))
 
+    @jax.jit
     def conv2(variables):
         _, state = model.apply(variables, x, train=False, capture_intermediates=True, mutable=["intermediates"])
         return state["intermediates"]["conv2"]["__call__"][0]
@@ -312,7 +314,7 @@ def network_by_hand(name, variables, x):
 def test_networks_by_hand(x64, name):
     """Against the papers' equations written out, in double precision."""
     model, x = residual_net(name), images(jnp.float64)
-    variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), model.init(jax.random.key(0), x, train=False))
+    variables = shapes_filled(model, x.shape[1:], dtype=jnp.float64)
     logits, _ = jax.jit(lambda v: model.apply(v, x, train=True, mutable=["batch_stats"]))(variables)
     np.testing.assert_allclose(logits, jax.jit(lambda v: network_by_hand(name, v, x))(variables), rtol=1e-8, atol=1e-10)
 
@@ -354,7 +356,7 @@ def test_scanned_is_the_same_network(name):
 )
 def test_gradients_against_finite_differences(x64, name, scan):
     model, x = residual_net(name, scan=scan, activation=jnp.tanh), images(jnp.float64, n=2, side=6)
-    variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), model.init(jax.random.key(0), x, train=False))
+    variables = shapes_filled(model, x.shape[1:], dtype=jnp.float64)
 
     @jax.jit
     def function(params):
@@ -386,10 +388,11 @@ def test_bfloat16_computation(scan):
     x = images()
     exact, rough = residual_net("basic", scan=scan), residual_net("basic", scan=scan, dtype=jnp.bfloat16)
     variables = initial(rough, x.shape[1:])
-    logits, updated = rough.apply(variables, x, train=True, mutable=["batch_stats"])
+    apply = lambda net: jax.jit(functools.partial(net.apply, train=True, mutable=["batch_stats"]))(variables, x)  # noqa: E731
+    logits, updated = apply(rough)
     assert logits.dtype == jnp.float32
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, updated))} == {jnp.dtype("float32")}
-    expected, _ = exact.apply(variables, x, train=True, mutable=["batch_stats"])
+    expected, _ = apply(exact)
     assert float(jnp.abs(logits - expected).max()) < 0.05 * float(jnp.abs(expected).max())
     assert float(jnp.abs(logits - expected).max()) > 1e-4  # it did compute in bfloat16
 
@@ -403,7 +406,8 @@ def test_zero_gamma_starts_as_the_shortcuts_alone():
     few = {
         k: {n: v for n, v in tree.items() if "block2" not in n and "block3" not in n} for k, tree in variables.items()
     }
-    logits = [m.apply(v, x, train=True, mutable=["batch_stats"])[0] for m, v in ((deep, variables), (shallow, few))]
+    apply = lambda m, v: jax.jit(functools.partial(m.apply, train=True, mutable=["batch_stats"]))(v, x)[0]  # noqa: E731
+    logits = [apply(deep, variables), apply(shallow, few)]
     np.testing.assert_allclose(*logits, rtol=1e-6, atol=1e-6)
     scales = [np.asarray(b["norm2"]["scale"]) for n, b in variables["params"].items() if "block" in n]
     assert len(scales) == 4
@@ -415,15 +419,16 @@ def test_stochastic_depth_in_evaluation_scales_the_branches(x64, scan):
     """p f(x): the network whose last scale and bias of each branch, which ends in them, are multiplied by p."""
     x = images(jnp.float64)
     model, constant = residual_net("basic", stochastic_depth=0.5), residual_net("basic")
-    variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), model.init(jax.random.key(0), x, train=False))
+    variables = shapes_filled(model, x.shape[1:], dtype=jnp.float64)
     scaled = jax.tree.map(lambda leaf: leaf, variables)
     for name, survival in {"stage1_block1": 7, "stage2_block1": 6, "stage2_block2": 5, "stage2_block3": 4}.items():
         last = scaled["params"][name]["norm2"]
         last["scale"], last["bias"] = (v * survival / 8 for v in (last["scale"], last["bias"]))
     if scan:
         model, variables = model.clone(scan=True), models.stack_blocks(variables)
-    logits = model.apply(variables, x, train=False)
-    np.testing.assert_allclose(logits, constant.apply(scaled, x, train=False), rtol=1e-6)
+    logits = jax.jit(functools.partial(model.apply, train=False))(variables, x)
+    expected = jax.jit(functools.partial(constant.apply, train=False))(scaled, x)
+    np.testing.assert_allclose(logits, expected, rtol=1e-6)
 
 
 def test_weight_decay_spares_the_same_parameters_when_scanned():
@@ -431,7 +436,7 @@ def test_weight_decay_spares_the_same_parameters_when_scanned():
 
     masks = {}
     for scan in (False, True):
-        variables = initial(residual_net("PReLU", scan=scan))
+        variables = jax.eval_shape(lambda scan=scan: initial(residual_net("PReLU", scan=scan)))
         mask = optim.no_bias_no_norm(variables["params"])
         masks[scan] = {(p[-2].key, p[-1].key) for p, decayed in jax.tree_util.tree_leaves_with_path(mask) if decayed}
     assert (

@@ -7,7 +7,6 @@ import random
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import warnings
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import NoisyNormNet, numbers, random_dataset, without_times
+from helpers import NoisyNormNet, numbers, random_dataset, started, without_times
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -49,7 +48,7 @@ def assert_same_run(found, expected):
 
 def start_child(folder, out):
     command = [sys.executable, str(CHILD), str(folder), str(out), str(STEPS)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return started(command)
 
 
 def run_to_the_end(folder):

@@ -1,11 +1,10 @@
 """Dropout and its kin: what they do in training and evaluation, and what they draw from."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import shapes_filled
 
 from jaxdl import models
 from jaxdl.models import layers
@@ -130,7 +129,7 @@ def test_linear_decay_is_the_papers():
 )
 def test_models_draw_in_training_alone(model, side):
     x = jax.random.normal(jax.random.key(0), (2, side, side, 3))
-    variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(1), x)
+    variables = shapes_filled(model, x.shape[1:])
     evaluate = jax.jit(lambda x: model.apply(variables, x, train=False))
     np.testing.assert_array_equal(evaluate(x), evaluate(x))
     np.testing.assert_allclose(evaluate(x[:1]), evaluate(x)[:1], rtol=1e-3, atol=1e-5)  # no example sees another

@@ -77,11 +77,12 @@ def test_fractional_max_pool(ratio, overlapping, pseudo_random):
     layer = layers.FractionalMaxPool(ratio, overlapping, pseudo_random)
     rows = jnp.broadcast_to(jnp.arange(n[0], dtype=jnp.float32)[:, None], n)
     columns = jnp.broadcast_to(jnp.arange(n[1], dtype=jnp.float32), n)
-    noise = jnp.asarray(normal(n), jnp.float32)
+    noise = normal(n).astype(np.float32)
     stacked = jnp.stack([rows, -rows, columns, -columns, noise], -1)[None]
+    apply = jax.jit(lambda key: layer.apply({}, stacked, train=True, rngs={"dropout": key}))
     seen = set()
     for seed in range(8):
-        y = np.asarray(layer.apply({}, stacked, train=True, rngs={"dropout": jax.random.key(seed)}))[0]
+        y = np.asarray(apply(jax.random.key(seed)))[0]
         sizes = (int(n[0] / ratio), int(n[1] / ratio))
         assert y.shape == (*sizes, 5)
         high_row, low_row, high_column, low_column = y[:, 0, 0], -y[:, 0, 1], y[0, :, 2], -y[0, :, 3]
@@ -219,13 +220,13 @@ def test_batch_norm_over_a_mapped_axis_loses_no_digits():
         y, updated = layer.apply(variables, x, train=True, mutable=["batch_stats"])
         return jnp.sum(jnp.sin(y) * cotangent), (y, updated["batch_stats"])
 
-    gradient, (y, found) = jax.vmap(
-        jax.grad(lambda x, c: loss(layer, x, c), has_aux=True), axis_name="parts"
+    gradient, (y, found) = jax.jit(
+        jax.vmap(jax.grad(lambda x, c: loss(layer, x, c), has_aux=True), axis_name="parts")
     )(x, cotangent)  # fmt: skip
     with jax.enable_x64(True):
         whole, c = (jnp.asarray(np.asarray(a, np.float64).reshape(12, 2, 2, 5)) for a in (x, cotangent))
-        expected, (y_expected, running) = jax.grad(
-            lambda x: loss(layers.BatchNorm(), x, c), has_aux=True
+        expected, (y_expected, running) = jax.jit(
+            jax.grad(lambda x: loss(layers.BatchNorm(), x, c), has_aux=True)
         )(whole)  # fmt: skip
         expected, y_expected, running = jax.device_get((expected, y_expected, running))
     np.testing.assert_allclose(y.reshape(whole.shape), y_expected, atol=2e-6)
@@ -279,7 +280,7 @@ def with_params(layer, shape, **call):
     ],
 )
 def test_gradients_against_finite_differences(x64, function):
-    check_grads(function, (jnp.asarray(normal((2, 6, 5, 4))),), order=1, modes=["rev"], rtol=1e-6, eps=1e-5)
+    check_grads(jax.jit(function), (jnp.asarray(normal((2, 6, 5, 4))),), order=1, modes=["rev"], rtol=1e-6, eps=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +303,7 @@ def test_gradients_of_modules_against_finite_differences(x64, layer, shape, call
     function, variables = with_params(layer, shape, **call)
     params = jax.tree.map(lambda p: p + 0.1 * jnp.asarray(normal(p.shape, 3)), variables["params"])
     arguments = (jnp.asarray(normal(shape)), params)
-    check_grads(lambda x, p: jnp.sin(function(x, p)), arguments, order=1, modes=["rev"], rtol=1e-5, eps=1e-5)
+    check_grads(jax.jit(lambda x, p: jnp.sin(function(x, p))), arguments, order=1, modes=["rev"], rtol=1e-5, eps=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,13 @@ def member(state, number):
     return numbers(jax.tree.map(lambda leaf: leaf[number], state))
 
 
+@functools.cache
+def alone(name, member):
+    """A chain's run for one member, which every way of training them together is compared with."""
+    tx, hyperparams = CHAINS[name]
+    return solo(member, tx=tx, **hyperparams)
+
+
 CHAINS = {
     "rates and decays": (TX, {"learning_rate": RATES, "weight_decay": np.array([0.0, 1e-3, 1e-2], np.float32)}),
     "averages": (optax.chain(optim.adam(0.01), optim.swa(4), optim.snapshots(4, 2)), {}),
@@ -70,7 +77,7 @@ def test_each_member_ends_as_it_would_alone(name, via):
     found = population(tx=tx, hyperparams=hyperparams, via=via)
     assert found.diverged == (None,) * 3
     for number in range(3):
-        state, history = solo(number, tx=tx, **hyperparams)
+        state, history = alone(name, number)
         chex.assert_trees_all_close(member(found.state, number), numbers(state), rtol=1e-5, atol=1e-6)
         for field in ("step", "loss", "eval_step", "eval_loss", "eval_error"):
             ours, theirs = getattr(found.histories[number], field), getattr(history, field)

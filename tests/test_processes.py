@@ -1,42 +1,46 @@
 """Several processes that train together."""
 
+import contextlib
 import os
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import started
 
 from jaxdl import train
 
 CHILD = Path(__file__).parent / "children" / "train_together.py"
 
 
+@contextlib.contextmanager
 def start(processes, out, parallel, *steps):
     """Starts the processes; they find each other at a free port."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{found.getsockname()[1]}"
-    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
-    return [
-        subprocess.Popen(
-            [sys.executable, str(CHILD), address, str(processes), str(number), str(out), parallel, *map(str, steps)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for number in range(processes)
-    ]
+    flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "device_count" not in flag]
+    environment = os.environ | {"XLA_FLAGS": " ".join(flags)}
+    with contextlib.ExitStack() as children:
+        yield [
+            children.enter_context(
+                started(
+                    [sys.executable, str(CHILD), address, str(processes), str(number), str(out), parallel]
+                    + [str(count) for count in steps],
+                    env=environment,
+                )
+            )
+            for number in range(processes)
+        ]
 
 
 def run(processes, out, parallel):
     """What each process wrote to its file and to stderr."""
-    children = start(processes, out, parallel)
-    errors = [child.communicate(timeout=300)[1] for child in children]
+    with start(processes, out, parallel) as children:
+        errors = [child.communicate(timeout=300)[1] for child in children]
     for child, error in zip(children, errors, strict=True):
         assert child.returncode == 0, error
     files = []
@@ -67,15 +71,15 @@ def test_two_processes_are_one(parallel, alone, tmp_path):
 @pytest.mark.parametrize("victim", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_dead_process_ends_the_others(victim, tmp_path):
     """Killed in the middle of a long training; the other ends by itself and says why."""
-    children = start(2, tmp_path / "out", "sharded", 10**6)
-    for child in children:
-        while not child.stdout.readline().startswith("training"):
-            assert child.poll() is None, child.stderr.read()
-    while not list((tmp_path).glob("out.checkpoints/*0")):
-        time.sleep(0.1)
-    children[victim].kill()
-    children[victim].communicate()
-    _, errors = children[1 - victim].communicate(timeout=60)  # 10 seconds are allowed for signs of life
+    with start(2, tmp_path / "out", "sharded", 10**6) as children:
+        for child in children:
+            while not child.stdout.readline().startswith("training"):
+                assert child.poll() is None, child.stderr.read()
+        while not list((tmp_path).glob("out.checkpoints/*0")):
+            time.sleep(0.1)
+        children[victim].kill()
+        children[victim].communicate()
+        _, errors = children[1 - victim].communicate(timeout=60)  # 10 seconds are allowed for signs of life
     assert children[1 - victim].returncode != 0
     assert "ProcessLostError" in errors or "This most likely indicates that another task died" in errors
 

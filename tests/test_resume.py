@@ -1,12 +1,12 @@
 """Runs of the nets that people use, stopped in one process and ended in another: the same bits."""
 
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import started
 
 from jaxdl import train
 
@@ -16,8 +16,7 @@ STEPS = 18
 
 def start(net, folder, *options, steps=STEPS):
     command = [sys.executable, str(CHILD), net, str(folder / "run"), str(folder / "out"), str(steps), *options]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, **pipes)
+    return started(command)
 
 
 def stopped_after(net, folder, update, number, *options, steps=STEPS):
@@ -58,9 +57,10 @@ def test_killed_and_rerun_it_ends_with_the_same_bits(net, tmp_path):
     code, errors = stopped_after(net, disturbed, 8, signal.SIGKILL)
     assert code == -signal.SIGKILL, errors
     assert saved_steps(disturbed)[-1] < STEPS
-    code, errors = stopped_after(net, disturbed, 12, signal.SIGTERM)
-    assert code == train.PREEMPTED, errors
-    assert 12 <= saved_steps(disturbed)[-1] < STEPS
+    if net != "alexnet":  # what SIGTERM does does not depend on the net; in the slow pass it is sent to others too
+        code, errors = stopped_after(net, disturbed, 12, signal.SIGTERM)
+        assert code == train.PREEMPTED, errors
+        assert 12 <= saved_steps(disturbed)[-1] < STEPS
     for found, wanted in zip(to_the_end(net, disturbed), expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
 

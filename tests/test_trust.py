@@ -224,7 +224,7 @@ def test_a_population_sweeps_peaks_under_one_schedule(small):
     def swept(peak, weight_decay):
         return optim.momentum(optim.warmup_cosine(peak, 2, 8), weight_decay=weight_decay)
 
-    model, peaks, decays = models.resnet_cifar(8), [0.003, 0.01, 0.1], [0.0, 1e-2, 1e-4]
+    model, peaks, decays = models.convnet(widths=(4,), hidden=8), [0.003, 0.01, 0.1], [0.0, 1e-2, 1e-4]
     tx = optax.inject_hyperparams(swept)(peak=0.1, weight_decay=0.0)
     keys = jax.random.split(KEY, 3)
     found = train.population(

@@ -9,7 +9,7 @@ steps = int(sys.argv[6]) if len(sys.argv) > 6 else 20
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4 // processes)
 
-from jaxdl import models, optim, train
+from jaxdl import optim, train
 
 if processes > 1:
     train.join_processes(address, processes, process, timeout_seconds=10)
@@ -18,10 +18,10 @@ import numpy as np
 import optax
 
 sys.path.insert(0, __file__.rpartition("/children/")[0])
-from helpers import numbers, random_dataset, without_times
+from helpers import ConvNormNet, numbers, random_dataset, without_times
 
 train_set = random_dataset(120, shape=(8, 8, 3))
-model = models.resnet_cifar(8, 3)
+model = ConvNormNet()
 tx = optax.chain(optim.momentum(0.02), optim.ema(0.9), optim.snapshots(5, 2))
 state = train.init_state(model, tx, jax.random.key(0), train_set.image_shape)
 step = train.make_step(model, tx, parallel=parallel, preprocess=train_set.standardize)

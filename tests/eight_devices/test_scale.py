@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import NoisyNormNet, numbers, random_dataset, without_times
+from helpers import ConvNormNet, NoisyNormNet, numbers, random_dataset, shapes_filled, without_times
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxdl.ensemble.predict import MEMBERS, members_mesh
 
 from jaxdl import data, ensemble, models, optim, train
+from jaxdl.mesh import MEMBERS, members_mesh
 from jaxdl.models import layers
 from jaxdl.train import loop
 from jaxdl.train.sharding import make_layout
@@ -21,17 +21,7 @@ KEY = jax.random.key(0)
 SET = random_dataset(120)
 
 
-class NormNet(nn.Module):
-    """Convolution, BatchNorm, dense: no dropout, whose draws depend on the number of devices."""
-
-    @nn.compact
-    def __call__(self, x, *, train):
-        x = layers.Conv(4, (3, 3), use_bias=False, name="conv")(x)
-        x = nn.relu(layers.BatchNorm(name="norm")(x, train=train))
-        return nn.Dense(3)(x.reshape(len(x), -1))
-
-
-MODEL = NormNet()
+MODEL = ConvNormNet()
 CHAINS = {
     "momentum, averages": optax.chain(optim.momentum(0.05), optim.swa(4, period=3), optim.ema(0.9)),
     "adam, snapshots": optax.chain(optim.adam(0.01), optim.snapshots(6, 3)),
@@ -321,9 +311,8 @@ def test_an_ensemble_over_devices(members, via):
         jax.random.split(KEY, members)
     )
     inputs = SET.standardize(SET.images)
-    logits = [
-        MODEL.apply(jax.tree.map(lambda leaf, m=m: leaf[m], variables), inputs, train=False) for m in range(members)
-    ]
+    apply = jax.jit(lambda variables: MODEL.apply(variables, inputs, train=False))
+    logits = [apply(jax.tree.map(lambda leaf, m=m: leaf[m], variables)) for m in range(members)]
     expected = jax.nn.softmax(np.stack(logits))
     each = ensemble.probabilities(MODEL, variables, SET, batch_size=30, via=via)
     np.testing.assert_allclose(each, expected, rtol=1e-5, atol=1e-6)
@@ -336,7 +325,7 @@ def test_an_ensemble_over_devices(members, via):
 def test_many_predictions_at_once_do_not_deadlock():
     """As for steps; members and images lie where the program wants them, so that no copy holds it up."""
     model, images = models.resnet_cifar(8, 3), jnp.ones((8, 32, 32, 3))
-    variables = jax.vmap(lambda key: model.init(key, images, train=False))(jax.random.split(KEY, 8))
+    variables = jax.tree.map(lambda leaf: jnp.stack([leaf] * 8), shapes_filled(model, images.shape[1:]))
     mesh = members_mesh("test", 8, None)
     variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec(MEMBERS)))
     images = jax.device_put(images, NamedSharding(mesh, PartitionSpec()))
