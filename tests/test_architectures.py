@@ -19,6 +19,7 @@ from jaxdl import models
 from jaxdl.models import layers
 
 IMAGENET, CIFAR = (224, 224, 3), (32, 32, 3)
+summary = functools.cache(models.summary)  # which traces the model; tests of several tables ask for the same ones
 preact_164 = functools.partial(
     models.resnet_cifar, 164, bottleneck=True, preactivation=True, shortcut=layers.shortcut_b
 )
@@ -56,7 +57,7 @@ preact_164 = functools.partial(
     ],
 )
 def test_parameter_counts_are_the_published_ones(model, shape, count):
-    assert models.summary(model, shape).parameters == count
+    assert summary(model, shape).parameters == count
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_parameter_counts_are_the_published_ones(model, shape, count):
     ],
 )
 def test_parameter_counts_to_the_papers_digits(model, millions):
-    assert round(models.summary(model, CIFAR).parameters / 1e6, 1) == millions
+    assert round(summary(model, CIFAR).parameters / 1e6, 1) == millions
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_parameter_counts_to_the_papers_digits(model, millions):
     ],
 )
 def test_flops_are_the_published_ones(model, shape, billions):
-    assert round(models.summary(model, shape).flops / 1e9, 3) == billions
+    assert round(summary(model, shape).flops / 1e9, 3) == billions
 
 
 DOCS = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
@@ -98,7 +99,7 @@ DOCS = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
 def test_the_table_in_the_docs(call, count):
     model = eval(f"models.{call}", {"models": models, "layers": layers})
     shape = CIFAR if "cifar" in call or "conv" in call or "wide" in call else IMAGENET
-    found = models.summary(model, shape)
+    found = summary(model, shape)
     assert f"{found.parameters:,}" == count
     number, unit = re.search(rf"`{re.escape(call)}` \| [\d,]+ \| ([\d.]+) ([MG])", DOCS).groups()
     assert found.flops == pytest.approx(float(number) * {"M": 1e6, "G": 1e9}[unit], rel=0.01)
@@ -113,7 +114,7 @@ def test_the_ablations_in_the_docs():
 
 def stages(model, shape) -> dict[str, tuple]:
     """Output shapes of the modules directly under the model."""
-    return {layer.name: layer.output_shape for layer in models.summary(model, shape).layers}
+    return {layer.name: layer.output_shape for layer in summary(model, shape).layers}
 
 
 def test_shapes_of_alexnet():
@@ -156,7 +157,7 @@ def test_shapes_of_resnets():
 )
 def test_projections_of_resnet_34(shortcut, projections):
     """Option C has one in every block: 16 in ResNet-34 (13 more than B)."""
-    names = [layer.name for layer in models.summary(models.resnet(34, shortcut=shortcut), IMAGENET).layers]
+    names = [layer.name for layer in summary(models.resnet(34, shortcut=shortcut), IMAGENET).layers]
     assert sum("shortcut_conv" in name for name in names) == projections
 
 
