@@ -24,7 +24,8 @@ NETS = {
 net, folder, out, steps = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 
 train_set, test_set = data.load("fashion_mini")
-train_set, test_set = train_set[: 10_000 if net == "mlp" else 320], test_set[:100]
+batch_size = 32 if net == "mlp" else 16
+train_set, test_set = train_set[: 10_000 if net == "mlp" else 160], test_set[:50]
 if net == "alexnet":  # needs larger images
     train_set, test_set = (
         data.Dataset(s.name, s.split, s.images.repeat(2, 1).repeat(2, 2), s.labels, s.class_names, s.standardize)
@@ -46,7 +47,7 @@ state, history = train.fit(
     tx,
     train_set,
     steps=steps,
-    batch_size=32,
+    batch_size=batch_size,
     eval_set=test_set,
     eval_every=max(steps // 6, 10),
     augment=data.CROP_AND_FLIP,
