@@ -60,7 +60,8 @@ def test_list_of_experiments():
 
 
 def test_optimizers_report(tmp_path, capsys):
-    run(optimizers, "--variant", "smoke", "--steps", "30", "--target-loss", "1.9", "--seeds", "2", out=tmp_path)
+    options = {"variant": "smoke", "steps": 30, "eval-every": 15, "target-loss": 1.9, "seeds": 2}
+    run(optimizers, *(word for name, value in options.items() for word in (f"--{name}", str(value))), out=tmp_path)
     folder = only_folder(tmp_path, "optimizers")
     result = json.loads((folder / "result.json").read_text())
     assert [entry["optimizer"] for entry in result["summary"]] == list(optimizers.OPTIMIZERS)
