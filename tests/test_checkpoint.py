@@ -29,7 +29,7 @@ SET = random_dataset(50)
 MODEL = NoisyNormNet()
 TX = optax.chain(optim.momentum(0.05), optim.swa(4, period=3), optim.snapshots(5, 2))
 CHILD = Path(__file__).parent / "children" / "train_with_checkpoints.py"
-STEPS = 1000
+STEPS = 500
 
 
 def fresh(model=MODEL, tx=TX, key=KEY):
