@@ -37,17 +37,26 @@ def pytest_configure(config):
     os.environ["XLA_FLAGS"] = " ".join([*others, *([] if optimized else UNOPTIMIZED)])
 
 
-# Files that start processes or train for long come first, or one worker would end with them while the other is idle.
+# Files that take longest come first, or one worker would end with one of them while the other is idle.
 LONGEST = [
     "eight_devices",
     "resume",
-    "processes",
     "checkpoint",
+    "optim_contract",
     "experiments",
+    "population",
+    "architectures",
+    "transfer",
+    "chain_order",
+    "trust",
     "readme",
     "engine",
-    "trust",
-    "population",
+    "ablations",
+    "train",
+    "layer_loops",
+    "processes",
+    "ensemble",
+    "averaging",
 ]
 
 
