@@ -41,6 +41,9 @@ def pytest_configure(config):
 LONGEST = [
     "eight_devices",
     "resume",
+    "population_resume",
+    "open_engine",
+    "watchers",
     "checkpoint",
     "optim_contract",
     "experiments",

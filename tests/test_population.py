@@ -1,5 +1,7 @@
 """Many models at once, each as it would be alone."""
 
+import functools
+
 import chex
 import flax.linen as nn
 import jax

@@ -1,12 +1,12 @@
 """A population of ResNets, killed in one process and ended in another: the same bits."""
 
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import started
 
 from jaxdl import train
 
@@ -17,7 +17,7 @@ STEPS = 12
 def run(folder, via, *, updates=None, number=None):
     """Runs the child, and sends a signal once so many updates, of all members, are known to be made."""
     command = [sys.executable, str(CHILD), str(folder / "run"), str(folder / "out"), str(STEPS), via]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    with started(command) as child:
         if updates is not None:
             for line in child.stdout:
                 if int(line.split()[1]) >= updates:
