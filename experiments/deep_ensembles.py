@@ -136,7 +136,7 @@ def main(settings: Settings) -> None:
         mine = range(seed * settings.members, (seed + 1) * settings.members)
         ends = jax.tree.map(lambda leaf, mine=mine: leaf[np.array(mine)], found.state.params)
         results.append(judged(KINDS[0], seed, model, ends, test_set))
-        snapshots = optim.snapshot_params(one_of(found.state, mine[0]).opt_state)
+        snapshots = optim.snapshot_variables(one_of(found.state, mine[0]).opt_state)["params"]
         last = jax.tree.map(lambda leaf: leaf[-settings.members :], snapshots)
         results.append(judged(KINDS[1], seed, model, last, test_set))
     plot_trajectories(folder / "trajectories.png", model, found.state, test_set, min(3, runs))
@@ -164,7 +164,7 @@ def judged(kind: str, seed: int, model: nn.Module, members: Any, test_set: data.
 
 def plot_trajectories(path: Path, model: nn.Module, state: train.TrainState, test_set: data.Dataset, runs: int) -> None:
     """The snapshots of some runs, placed by what they predict on 500 test images."""
-    members = [optim.snapshot_params(one_of(state, number).opt_state) for number in range(runs)]
+    members = [optim.snapshot_variables(one_of(state, number).opt_state)["params"] for number in range(runs)]
     probabilities = np.concatenate([ensemble.probabilities(model, snapshots, test_set[:500]) for snapshots in members])
     if len(probabilities) >= 3:
         places = ensemble.project_predictions(probabilities, via="tsne").reshape(runs, -1, 2)

@@ -148,10 +148,10 @@ def test_snapshots_are_copies(steps, start, period, keep, chain, dtype):
     assert optim.snapshot_count(state) == len(numbers)
     if not numbers:
         with pytest.raises(ValueError, match=f"none has been taken yet, after {steps} updates"):
-            optim.snapshot_params(state)
+            optim.snapshot_variables(state)["params"]
         return
     copies = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[states[n - 1][1] for n in numbers])
-    jax.tree.map(np.testing.assert_array_equal, optim.snapshot_params(state), copies)
+    jax.tree.map(np.testing.assert_array_equal, optim.snapshot_variables(state)["params"], copies)
 
 
 @pytest.mark.parametrize(
@@ -211,11 +211,11 @@ def test_several_snapshots_in_a_chain_need_names():
     for _ in range(6):  # reaches 1, 2, ..., 6
         updates, state = tx.update(-jnp.ones(1), state, params)
         params = optax.apply_updates(params, updates)
-    assert optim.snapshot_params(state, name="snapshots").ravel().tolist() == [2.0, 4.0, 6.0]
+    assert optim.snapshot_variables(state, name="snapshots")["params"].ravel().tolist() == [2.0, 4.0, 6.0]
     assert optim.snapshot_variables(state, name="late")["params"].ravel().tolist() == [6.0]
     assert optim.snapshot_count(state, name="snapshots") == 3
     assert optim.snapshot_bytes(state, name="late") == 4
-    for read in (optim.snapshot_params, optim.snapshot_variables, optim.snapshot_count, optim.snapshot_bytes):
+    for read in (optim.snapshot_variables, optim.snapshot_count, optim.snapshot_bytes):
         with pytest.raises(ValueError, match="there are 2 of snapshots in this optimizer state: 'snapshots', 'late'"):
             read(state)
         with pytest.raises(ValueError, match="there is no snapshots named 'early', but 'snapshots', 'late'"):
@@ -243,10 +243,10 @@ def test_snapshots_of_a_part_of_the_parameters(mask):
     states = walk(optax.masked(optim.snapshots(1, 2), mask), tree_points(3))
     state, params = states[-1]
     with pytest.raises(
-        ValueError, match=r"snapshot_params: .*pass the others, snapshot_params\(opt_state, params=state"
+        ValueError, match=r"snapshot_variables: .*pass the others, snapshot_variables\(opt_state, params=state"
     ):
-        optim.snapshot_params(state)
-    found = optim.snapshot_params(state, params=params)
+        optim.snapshot_variables(state)["params"]
+    found = optim.snapshot_variables(state, params=params)["params"]
     mask = jax.tree.map(lambda hit, part: jax.tree.map(lambda _: hit, part), mask, params)
     expected = jax.tree.map(lambda hit, *last: jnp.stack(last if hit else last[-1:] * 2), mask, states[1][1], params)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
@@ -272,24 +272,36 @@ MEMBERS = jax.vmap(TX.init)(jnp.ones((3, 2)))
             r"swa_params: .*stands in the place of the parameters; the order is swa_par",
         ),
         (lambda p, s: optim.ema_params(p, s), r"the order is ema_params\(opt_state, params\)"),
-        (lambda p, s: optim.snapshot_params(p), "snapshot_params: there is no snapshots in this optimizer state"),
+        (
+            lambda p, s: optim.snapshot_variables(p)["params"],
+            "snapshot_variables: there is no snapshots in this optimizer state",
+        ),
         (lambda p, s: optim.swa_params(whole(s), p), "swa_params: .*got a whole TrainState; pass state.opt_state"),
         (lambda p, s: optim.ema_params(whole(s), p), "ema_params: .*pass state.opt_state"),
-        (lambda p, s: optim.snapshot_params(whole(s)), "snapshot_params: .*pass state.opt_state"),
+        (lambda p, s: optim.snapshot_variables(whole(s))["params"], "snapshot_variables: .*pass state.opt_state"),
         (lambda p, s: optim.snapshot_variables(whole(s)), "snapshot_variables: .*pass state.opt_state"),
         (lambda p, s: optim.snapshot_count(whole(s)), "snapshot_count: .*pass state.opt_state"),
         (lambda p, s: optim.snapshot_bytes(whole(s)), "snapshot_bytes: .*pass state.opt_state"),
         (lambda p, s: optim.swa_params(TX, p), "swa_params: .*got a gradient transformation; pass its state, tx.init"),
-        (lambda p, s: optim.snapshot_params(TX), "snapshot_params: .*got a gradient transformation; pass its state"),
+        (
+            lambda p, s: optim.snapshot_variables(TX)["params"],
+            "snapshot_variables: .*got a gradient transformation; pass its state",
+        ),
         (lambda p, s: optim.swa_params(s, jnp.ones(3)), "not the parameters that go with this optimizer state"),
         (lambda p, s: optim.ema_params(s, {"w": p}), "not the parameters that go with this optimizer state"),
         (lambda p, s: optim.swa_params(MEMBERS, p), r"\[3\] members .*jax.tree.map\(lambda x: x\[i\], state\)"),
         (lambda p, s: optim.ema_params(MEMBERS, p), r"\[3\] members .*jax.tree.map\(lambda x: x\[i\], state\)"),
-        (lambda p, s: optim.snapshot_params(MEMBERS), r"\[3\] members .*jax.tree.map\(lambda x: x\[i\], state\)"),
+        (
+            lambda p, s: optim.snapshot_variables(MEMBERS)["params"],
+            r"\[3\] members .*jax.tree.map\(lambda x: x\[i\], state\)",
+        ),
         (lambda p, s: optim.snapshot_variables(MEMBERS), r"\[3\] members side by side; take one first"),
         (lambda p, s: optim.snapshot_count(MEMBERS), r"\[3\] members side by side; take one first"),
-        (lambda p, s: optim.snapshot_params(s), "of the snapshots none has been taken yet, after 0 updates"),
-        (lambda p, s: jax.jit(optim.snapshot_params)(s), "is not known within jit or vmap; call it outside"),
+        (
+            lambda p, s: optim.snapshot_variables(s)["params"],
+            "of the snapshots none has been taken yet, after 0 updates",
+        ),
+        (lambda p, s: jax.jit(optim.snapshot_variables)(s), "is not known within jit or vmap; call it outside"),
     ],
 )
 def test_wrong_calls_of_readers(call, words):
@@ -313,7 +325,7 @@ def test_updates_are_counted_not_micro_steps():
     for gradient in (-1.0, -3.0, -5.0, -7.0):
         updates, state = tx.update(jnp.full(1, gradient), state, params)
         params = optax.apply_updates(params, updates)
-    assert optim.snapshot_params(state).ravel().tolist() == [2.0, 8.0]
+    assert optim.snapshot_variables(state)["params"].ravel().tolist() == [2.0, 8.0]
     assert float(optim.swa_params(state, params)[0]) == 5.0
 
     params = jnp.zeros(1)
@@ -322,7 +334,7 @@ def test_updates_are_counted_not_micro_steps():
     for gradient in (-1.0, jnp.nan, -3.0):
         updates, state = tx.update(jnp.full(1, gradient), state, params)
         params = optax.apply_updates(params, updates)
-    assert optim.snapshot_params(state).ravel().tolist() == [1.0, 4.0]
+    assert optim.snapshot_variables(state)["params"].ravel().tolist() == [1.0, 4.0]
     assert float(optim.swa_params(state, params)[0]) == 2.5
 
 
@@ -370,7 +382,10 @@ def test_in_training(model, scan):
     start = train.init_state(model, tx, jax.random.key(0), dataset.image_shape)
     whole, _ = train.fit(start, model, tx, dataset, steps=8, batch_size=16, scan=scan, progress=False)
     tolerance = {"rtol": 1e-4, "atol": 1e-5} if scan else {"rtol": 0, "atol": 0}
-    stored = (optim.snapshot_params(whole.opt_state), optim.snapshot_variables(whole.opt_state)["batch_stats"])
+    stored = (
+        optim.snapshot_variables(whole.opt_state)["params"],
+        optim.snapshot_variables(whole.opt_state)["batch_stats"],
+    )
     close(stored, jax.tree.map(lambda *leaves: np.stack(leaves), copies[3], copies[6]), **tolerance)
     mean = jax.tree.map(lambda *leaves: np.mean(leaves, 0), *[copies[n - 1][0] for n in (4, 6, 8)])
     close(optim.swa_params(whole.opt_state, whole.params), mean, rtol=1e-4, atol=1e-5)

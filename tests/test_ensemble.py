@@ -183,7 +183,9 @@ def test_a_snapshot_ensemble_from_a_users_script():
     averaged = state._replace(params=params, batch_stats=ensemble.update_batch_stats(model, params, dataset))
     assert train.evaluate(model, averaged, dataset).loss < 1.5
     with pytest.raises(ValueError, match="has batch statistics, and these members have none"):
-        ensemble.predict(model, optim.snapshot_params(state.opt_state), dataset.images, preprocess=dataset.standardize)
+        ensemble.predict(
+            model, optim.snapshot_variables(state.opt_state)["params"], dataset.images, preprocess=dataset.standardize
+        )
 
 
 def test_diversity():

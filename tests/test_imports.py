@@ -1,6 +1,7 @@
 """The rooms of the house: imports run downwards only, and `import jaxdl` stays light."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,14 @@ def test_the_test_above_sees_an_arrow_that_runs_up(tmp_path):
     file = tmp_path / "x.py"
     file.write_text("def f():\n    from jaxdl import train\n    import jaxdl.report.plots\n")
     assert imported(file) == {"jaxdl.train", "jaxdl.report"}
+
+
+@pytest.mark.parametrize("package", sorted({path.parent for path in FILES if path.name == "__init__.py"}), ids=str)
+def test_no_public_name_hides_a_module(package):
+    """`jaxdl.train.population` would be the function or the module, as the imports before happened to be."""
+    package_name = module_name(package / "__init__.py")
+    public = getattr(importlib.import_module(package_name), "__all__", [])
+    assert not {path.stem for path in package.glob("*.py")} & set(public)
 
 
 def test_import_is_light():

@@ -67,7 +67,7 @@ def test_rate_inside_the_velocity(x64):
 def test_lookahead_visits_the_points_of_the_reformulation(x64):
     """theta' = theta - mu v, to rounding, on a non-convex function."""
     lookahead = optax.chain(optax.scale_by_learning_rate(0.02), optim.scale_by_nesterov_lookahead(0.9))
-    reformulated = optim.nesterov(0.02, decay=0.9)
+    reformulated = optim.nesterov(0.02, momentum=0.9)
     params = other = jnp.array([1.0, -2.0, 0.5])
     state, other_state = lookahead.init(params), reformulated.init(other)
     gap = 0.0
@@ -150,7 +150,7 @@ def test_accumulator_dtype():
 
 
 @pytest.mark.parametrize(
-    "kwargs", [{"decay": 1.0}, {"decay": -0.1}, {"decay": "0.9"}, {"decay": 0.9, "dampening": 1.0}]
+    "kwargs", [{"momentum": 1.0}, {"momentum": -0.1}, {"momentum": "0.9"}, {"momentum": 0.9, "dampening": 1.0}]
 )
 def test_bad_values(kwargs):
     with pytest.raises(ValueError, match=r"scale_by_momentum: \w+ must be a finite number in \[0, 1\), got"):

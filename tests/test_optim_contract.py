@@ -71,8 +71,8 @@ TRANSFORMATIONS = {
 }
 INJECTED = {
     "sgd": (optim.sgd, {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.01}),
-    "momentum": (optim.momentum, {"learning_rate": 0.1, "decay": 0.8, "dampening": 0.1, "weight_decay": 0.1}),
-    "nesterov": (optim.nesterov, {"learning_rate": 0.1, "decay": 0.8, "weight_decay": 0.1}),
+    "momentum": (optim.momentum, {"learning_rate": 0.1, "momentum": 0.8, "dampening": 0.1, "weight_decay": 0.1}),
+    "nesterov": (optim.nesterov, {"learning_rate": 0.1, "momentum": 0.8, "weight_decay": 0.1}),
     "adagrad": (optim.adagrad, {"learning_rate": 0.1, "eps": 1e-3, "initial_accumulator": 0.2, "weight_decay": 0.1}),
     "rmsprop": (optim.rmsprop, {"learning_rate": 0.1, "decay": 0.8, "eps": 1e-3, "weight_decay": 0.1}),
     "adam": (optim.adam, {"learning_rate": 0.1, "b1": 0.8, "b2": 0.95, "eps": 1e-3, "weight_decay": 0.1}),
@@ -101,7 +101,7 @@ LINKS = {
     "add_l1": (optim.add_l1, {"weight": 0.1}),
     "add_elastic_net": (optim.add_elastic_net, {"l1": 0.1, "l2": 0.2}),
     "decoupled_weight_decay": (optim.decoupled_weight_decay, {"weight_decay": 0.1}),
-    "scale_by_nesterov_lookahead": (optim.scale_by_nesterov_lookahead, {"decay": 0.9}),
+    "scale_by_nesterov_lookahead": (optim.scale_by_nesterov_lookahead, {"momentum": 0.9}),
     "newton": (lambda damping: told(optim.newton(damping)), {"damping": 0.1}),
     "scale_by_depth": (lambda factor: transfer.scale_by_depth(("dense", "scale"), factor), {"factor": 2.6}),
 }

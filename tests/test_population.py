@@ -196,7 +196,7 @@ def test_progress_counts_all_members(capsys):
         ),
         (
             {"hyperparams": {"rate": [1, 2, 3]}},
-            r"rate is not among the injected hyperparameters, \['decay', 'learning_rate', 'weight_decay'\]",
+            r"rate is not among the injected hyperparameters, \['learning_rate', 'momentum', 'weight_decay'\]",
         ),
         ({"via": "pmap"}, "via must be one of 'auto', 'vmap', 'map', 'loop', got via='pmap'"),
         ({"stop": lambda h: True, "eval_set": None}, "stop is asked after evaluations; pass eval_set"),

@@ -50,7 +50,7 @@ def test_exponential_and_inverse_time(x64):
 
 def test_cosine_decay(x64):
     np.testing.assert_allclose(
-        values(optim.cosine_decay(0.5, 100, minimum=0.1)), half_cosine(0.5, 0.1, STEPS / 100), rtol=1e-12
+        values(optim.cosine_decay(0.5, 100, end=0.1)), half_cosine(0.5, 0.1, STEPS / 100), rtol=1e-12
     )
     np.testing.assert_allclose(
         values(optim.cosine_decay(0.5, 100)), values(optax.cosine_decay_schedule(0.5, 100)), rtol=1e-12, atol=1e-15
@@ -65,7 +65,7 @@ def test_cosine_cycles_equal_a_loop(x64, period, multiplier):
         current += 1
         if current >= round(length):
             current, length = 0, length * multiplier
-    found = values(optim.cosine_cycles(0.2, period, minimum=0.01, period_multiplier=multiplier))
+    found = values(optim.cosine_cycles(0.2, period, end=0.01, period_multiplier=multiplier))
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -118,7 +118,7 @@ def test_warmup_cosine_of_odd_lengths(x64):
     np.testing.assert_allclose(
         values(optim.warmup_cosine(0.4, 0, 100)), values(optim.cosine_decay(0.4, 100)), rtol=1e-12, atol=1e-17
     )
-    np.testing.assert_allclose(values(optim.warmup_cosine(0.4, 100, 100)), 0.4 * np.minimum(STEPS / 100, 1), rtol=1e-12)
+    np.testing.assert_allclose(values(optim.warmup_cosine(0.4, 100, 100)), 0.4 * np.end(STEPS / 100, 1), rtol=1e-12)
     found = values(optim.warmup_cosine(0.4, 200, 100))
     np.testing.assert_allclose(found, 0.4 * STEPS / 200, rtol=1e-12)
 
@@ -150,8 +150,8 @@ def test_ends_are_exact_in_float32(peak, low, steps, warm):
     """Not nearly: the very float32 that was asked for, at the ends, past them, and below 0."""
     low, peak = sorted((low, peak))
     ends = [
-        (optim.cosine_decay(peak, steps, minimum=low), {0: peak, -3: peak, steps: low, steps + 5: low}),
-        (optim.cosine_cycles(peak, steps, minimum=low), {0: peak, steps: peak, 5 * steps: peak}),
+        (optim.cosine_decay(peak, steps, end=low), {0: peak, -3: peak, steps: low, steps + 5: low}),
+        (optim.cosine_cycles(peak, steps, end=low), {0: peak, steps: peak, 5 * steps: peak}),
         (optim.warmup_cosine(peak, warm, warm + steps, start=low, end=low), {0: low, warm: peak, warm + steps: low}),
         (optim.swa_schedule(peak, low, steps), {0: peak, -1: peak, steps: low, 2 * steps: low}),
         (optim.step_decay(peak, steps + 1), {0: peak, steps: peak}),
@@ -175,10 +175,10 @@ NUMBERS = {
     "inverse_time_decay": (
         lambda initial, decay, unit: optim.inverse_time_decay(initial, decay, steps_per_unit=unit), (0.1, 0.3, 2)
     ),
-    "cosine_decay": (lambda peak, steps, minimum: optim.cosine_decay(peak, steps, minimum=minimum), (0.1, 8, 0.01)),
-    "cosine_cycles": (lambda peak, period, minimum: optim.cosine_cycles(peak, period, minimum=minimum), (0.1, 4, 0.01)),
+    "cosine_decay": (lambda peak, steps, end: optim.cosine_decay(peak, steps, end=end), (0.1, 8, 0.01)),
+    "cosine_cycles": (lambda peak, period, end: optim.cosine_cycles(peak, period, end=end), (0.1, 4, 0.01)),
     "cosine_cycles, longer": (
-        lambda peak, minimum: optim.cosine_cycles(peak, 2, minimum=minimum, period_multiplier=2), (0.1, 0.01)
+        lambda peak, end: optim.cosine_cycles(peak, 2, end=end, period_multiplier=2), (0.1, 0.01)
     ),
     "warmup": (
         lambda peak, steps, start: optim.warmup(optim.cosine_decay(peak, 7), steps, start=start), (0.1, 3, 0.02)
@@ -320,10 +320,10 @@ def test_a_schedule_drives_a_chain_and_counts_updates_under_multi_steps():
         (lambda: optim.cosine_decay("0.1", 9), "cosine_decay: peak must be a finite number >= 0, got peak='0.1'"),
         (lambda: optim.cosine_decay(float("nan"), 9), "cosine_decay: peak must be a finite number >= 0, got peak=nan"),
         (
-            lambda: optim.cosine_decay(0.1, 9, minimum=0.2),
-            "minimum must be at most peak=0.1, got minimum=0.2; pass min",
+            lambda: optim.cosine_decay(0.1, 9, end=0.2),
+            "end must be at most peak=0.1, got end=0.2; pass min",
         ),
-        (lambda: optim.cosine_cycles(0.1, 9, minimum=0.2), "cosine_cycles: minimum must be at most peak=0.1"),
+        (lambda: optim.cosine_cycles(0.1, 9, end=0.2), "cosine_cycles: end must be at most peak=0.1"),
         (lambda: optim.warmup_cosine(0.1, 2, 9, end=0.2), "warmup_cosine: end must be at most peak=0.1, got end=0.2"),
         (lambda: optim.warmup_cosine(0.1, 2, 9, start=1), "warmup_cosine: start must be at most peak=0.1, got start=1"),
         (lambda: optim.warmup_cosine(0.1, 2, True), "warmup_cosine: total_steps must be an integer .*=True"),

@@ -72,8 +72,8 @@ def test_a_thousand_steps(x64, name):
     ("name", "schedule"),
     [
         ("one_cycle", optim.one_cycle(0.5, 101)),
-        ("cosine_decay", optim.cosine_decay(0.5, 100, minimum=0.01)),
-        ("cosine_cycles", optim.cosine_cycles(0.5, 7, minimum=0.01, period_multiplier=2)),
+        ("cosine_decay", optim.cosine_decay(0.5, 100, end=0.01)),
+        ("cosine_cycles", optim.cosine_cycles(0.5, 7, end=0.01, period_multiplier=2)),
         ("step_decay", optim.step_decay(0.5, (20, 50), factor=0.2)),
         ("exponential", optim.exponential_decay(0.5, -np.log(0.97))),
     ],

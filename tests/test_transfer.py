@@ -447,7 +447,7 @@ def test_gradual_unfreezing_trains_one_group_more_at_each_stage():
 def test_momentum_goes_on_through_unfreezing():
     params = {"a": jnp.ones(1), "b": jnp.ones(1)}
     everything = transfer.gradual_unfreezing(("a", "b"))[-1]  # is trained
-    chain = lambda predicate: optax.chain(optim.momentum(0.1, decay=0.5), transfer.freeze(predicate))  # noqa: E731
+    chain = lambda predicate: optax.chain(optim.momentum(0.1, momentum=0.5), transfer.freeze(predicate))  # noqa: E731
     first, second = chain(lambda p: p == "a"), chain(everything)
     grads = {"a": jnp.zeros(1), "b": jnp.ones(1)}
     _, opt_state = first.update(grads, first.init(params), params)

@@ -15,7 +15,7 @@ PANELS = {
         "step_decay(1, (500, 750))": optim.step_decay(1.0, (500, 750)),
         "exponential_decay(1, 0.004)": optim.exponential_decay(1.0, 0.004),
         "inverse_time_decay(1, 0.01)": optim.inverse_time_decay(1.0, 0.01),
-        "cosine_decay(1, 1000, minimum=0.1)": optim.cosine_decay(1.0, STEPS, minimum=0.1),
+        "cosine_decay(1, 1000, end=0.1)": optim.cosine_decay(1.0, STEPS, end=0.1),
         "swa_schedule(1, 0.3, 800)": optim.swa_schedule(1.0, 0.3, 800),
     },
     "Cycles": {

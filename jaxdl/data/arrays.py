@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxdl.arguments import check_integer, require, shown
 from jaxdl.data.dataset import Dataset
+from jaxdl.data.dataset_checks import check_inputs
 from jaxdl.data.standardization import channel_statistics
 from jaxdl.typing import Arrays
 
@@ -57,10 +58,19 @@ def from_arrays(
         require(isinstance(value, str), f"from_arrays: {argument} must be a string, got {argument}={shown(value)}")
     if not isinstance(classes, str | Sequence):
         classes = tuple(map(str, range(check_integer("from_arrays", "classes", classes, at_least=1))))
-    require(not isinstance(classes, str), f"from_arrays: classes must be names, got {classes!r}; pass ({classes!r},)")
+    require(
+        not isinstance(classes, str) and all(isinstance(name, str) for name in classes),
+        f"from_arrays: classes must be how many there are, or their names, got classes={shown(classes)}; pass 10, or "
+        '("cat", "dog") for example',
+    )
+    for argument, value in (("inputs", inputs), ("targets", targets)):
+        require(
+            not isinstance(value, Dataset),
+            f"from_arrays: {argument} must be arrays, got {value!r}, which is a data set already; use its .{argument}",
+        )
     inputs, targets = (_narrowed(argument, tree) for argument, tree in (("inputs", inputs), ("targets", targets)))
-    are_images = isinstance(inputs, np.ndarray) and inputs.dtype == np.uint8 and inputs.ndim == 4 and inputs.size
-    if standardize is None and are_images:
+    if standardize is None and isinstance(inputs, np.ndarray) and inputs.dtype == np.uint8:
+        check_inputs("from_arrays", inputs)  # what are no images has no channels
         standardize = channel_statistics(inputs)
     return Dataset(name, split, inputs, targets, tuple(classes), standardize)
 
@@ -69,20 +79,32 @@ def _narrowed(name: str, tree: Any) -> Any:
     """NumPy arrays of dtypes that JAX keeps. Lists are arrays here, not trees."""
 
     def narrowed(leaf):
-        array = np.asarray(leaf)
+        try:
+            array = np.asarray(leaf)
+        except ValueError as error:
+            raise ValueError(
+                f"from_arrays: {name} must be of one length in each axis, got {shown(leaf)}; fill the rows up"
+            ) from error
+        remedy = "leave out what is missing" if array.dtype == object else "convert them first"
+        if array.dtype.kind in "US" and name == "targets":
+            remedy = "names, targets = np.unique(targets, return_inverse=True) makes class numbers; pass classes=names"
         require(
             array.dtype.kind in "biuf" or array.dtype.name == "bfloat16",
-            f"from_arrays: {name} must hold numbers, got {array.dtype} from {shown(leaf)}; all rows must be of one "
-            "length",
+            f"from_arrays: {name} must hold numbers, got {array.dtype} from {shown(leaf)}; {remedy}",
         )
         dtype = jax.dtypes.canonicalize_dtype(array.dtype)
         if array.dtype == dtype:
             return array
-        kept = array.astype(dtype)
+        with np.errstate(over="ignore"):
+            kept = array.astype(dtype)
+        if array.dtype.kind != "f" and not np.array_equal(kept, array):
+            raise ValueError(
+                f"from_arrays: {name} of {array.dtype} do not fit {dtype}, as they would have to: they are in "
+                f"{array.min()}..{array.max()}; give them smaller numbers, np.unique(x, return_inverse=True)[1] for ids"
+            )
         require(
-            array.dtype.kind == "f" or bool(np.array_equal(kept, array)),
-            f"from_arrays: {name} of {array.dtype} do not fit {dtype}, as they would have to: they are in "
-            f"{shown(array.min())}..{shown(array.max())}",
+            array.dtype.kind != "f" or bool(np.isfinite(kept).all() or not np.isfinite(array).all()),
+            f"from_arrays: {name} of {array.dtype} do not fit {dtype}, which they become; scale them",
         )
         return kept
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.arguments import check_integer, check_key, require, shown
+from jaxdl.data.checks import check_dataset
 from jaxdl.data.dataset import Dataset
 from jaxdl.typing import Arrays, Batch
 
@@ -60,7 +61,12 @@ def take_batch(inputs: Arrays, targets: Arrays, rows: jax.Array) -> Batch:
         isinstance(rows, jax.Array | np.ndarray) and jnp.issubdtype(rows.dtype, jnp.integer),
         f"take_batch: rows must be an array of integers, got rows={shown(rows)}; pass np.array([0, 1]) for example",
     )
-    lengths = sorted({leaf.shape[0] for leaf in jax.tree.leaves((inputs, targets)) if getattr(leaf, "shape", ())})
+    shapes = [getattr(leaf, "shape", ()) for leaf in jax.tree.leaves((inputs, targets))]
+    require(
+        bool(shapes) and all(shapes),
+        f"take_batch: inputs and targets must be arrays [n, ...], got {shown(inputs)} and {shown(targets)}",
+    )
+    lengths = sorted({shape[0] for shape in shapes})
     require(len(lengths) == 1, f"take_batch: images and labels must be of one length, got {lengths}")
     if isinstance(rows, np.ndarray) and rows.size:
         require(
@@ -99,15 +105,16 @@ def batches(
       >>> [batch.inputs.shape for batch in data.batches(train_set, jax.random.key(0), 128, start=80, steps=82)]
       [(128, 28, 28, 1), (128, 28, 28, 1)]
     """
-    require(
-        isinstance(dataset, Dataset),
-        f"batches: dataset must be one data.Dataset, got {shown(dataset)}; data.load gives a pair of them",
-    )
+    check_dataset("batches", "dataset", dataset)
     check_key("batches", "key", key)
-    check_integer("batches", "start", start, at_least=0)
+    start = check_integer("batches", "start", start, at_least=0)
     per_epoch = dataset.steps_per_epoch(batch_size)
     if steps is not None:
         check_integer("batches", "steps", steps, at_least=0)
+        require(
+            start <= steps,
+            f"batches: start={start} is past steps={steps}, up to which there are batches; pass steps >= {start}",
+        )
     processes = jax.process_count()
     require(
         batch_size % processes == 0,

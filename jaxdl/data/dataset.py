@@ -44,10 +44,10 @@ class Dataset:
 
     def __post_init__(self):
         where = f"Dataset {self.name!r} ({self.split})"
+        check_standardize(where, self.standardize, self.inputs)
         check_inputs(where, self.inputs)
         check_class_names(where, self.class_names)
         check_targets(where, self.targets, len(self), len(self.class_names))
-        check_standardize(where, self.standardize, self.inputs)
         object.__setattr__(self, "class_names", tuple(self.class_names))
         for field in ("inputs", "targets"):
             object.__setattr__(self, field, jax.tree.map(_read_only, getattr(self, field)))
@@ -167,7 +167,10 @@ class Dataset:
         Raises:
           ValueError: `rows` are neither, one is out of range, or there are none.
         """
-        array = np.asarray(rows)
+        try:
+            array = np.asarray(rows)
+        except ValueError:  # lists of several lengths
+            array = np.zeros(0)
         if array.dtype == bool:
             require(
                 array.shape == (len(self),),
@@ -176,11 +179,13 @@ class Dataset:
             array = np.flatnonzero(array)
         require(
             array.ndim == 1 and len(array) > 0 and array.dtype.kind in "iu",
-            f"take: rows must be integers [m] or bools [n], at least one, got rows={shown(rows)}",
+            f"take: rows must be integers [m] or bools [n], at least one of them, got rows={shown(rows)}"
+            + ("; none of the bools is True" if isinstance(rows, np.ndarray) and rows.dtype == bool else "")
+            + ("; with a slice write train_set[:8000]" if isinstance(rows, slice) else ""),
         )
         require(
             bool(array.min() >= 0) and bool(array.max() < len(self)),
-            f"take: rows must be in 0..{len(self) - 1}, got {array.min()}..{array.max()}",
+            f"take: rows must be in 0..{len(self) - 1}, got {array.min()}..{array.max()}; they are counted from 0",
         )
         return self._at(array)
 
@@ -205,7 +210,8 @@ class Dataset:
           >>> len(train_set), len(held_out)
           (9000, 1000)
         """
-        check_real("split_at_random", "share", share, at_least=0, below=1)
+        share = np.asarray(share) if isinstance(share, jax.Array) else share
+        check_real("split_at_random", "share", share, at_least=0, below=1, remedy="pass 0.9 for example")
         check_key("split_at_random", "key", key)
         first = round(float(share) * len(self))
         require(

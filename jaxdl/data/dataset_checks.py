@@ -12,9 +12,9 @@ from jaxdl.data.standardization import Standardize
 
 def check_inputs(where: str, inputs: Any) -> None:
     """Raises `ValueError` unless inputs are arrays of one length; one array of bytes must be images."""
-    if not isinstance(inputs, dict | tuple) and hasattr(inputs, "shape"):
-        like_images = getattr(inputs, "ndim", 0) in (3, 4) and np.dtype(inputs.dtype).kind in "iu"
-        if not isinstance(inputs, np.ndarray) or inputs.dtype == np.uint8 or like_images:
+    if isinstance(inputs, np.ndarray):
+        like_images = inputs.ndim in (3, 4) and inputs.dtype.kind in "iu"
+        if inputs.dtype == np.uint8 or like_images:
             _check_images(where, inputs)
         require(
             inputs.ndim != 4 or not looks_channels_first(inputs.shape[1:]),
@@ -28,18 +28,21 @@ def _check_arrays(where: str, name: str, tree: Any, examples: int | None) -> Non
     """Raises `ValueError` unless all leaves are NumPy arrays that JAX keeps as they are, with one leading axis."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     require(bool(leaves), f"{where}: {name} must be arrays [n, ...], got {shown(tree)}")
+    are_lists = isinstance(tree, list) and not all(isinstance(leaf, np.ndarray) for _, leaf in leaves)
     for path, leaf in leaves:
-        what = f"{name}{jax.tree_util.keystr(path)}"
+        what = name if are_lists else f"{name}{jax.tree_util.keystr(path)}"
+        leaf = tree if are_lists else leaf
         require(
             isinstance(leaf, np.ndarray) and leaf.ndim > 0,
-            f"{where}: {what} must be a NumPy array [n, ...], got {type(leaf).__name__}; use np.asarray, or "
-            "data.from_arrays, which does",
+            f"{where}: {what} must be a NumPy array [n, ...], got "
+            + ("a scalar" if isinstance(leaf, np.ndarray) else type(leaf).__name__)
+            + f"; use np.asarray({what}), or data.from_arrays, which does",
         )
         examples = len(leaf) if examples is None else examples
         require(
             len(leaf) == examples > 0,
             f"{where}: {what} must be of {examples or 'one or more'} examples, got shape {leaf.shape}; inputs and "
-            "targets have one leading axis",
+            "targets (images and labels) have one leading axis",
         )
         kept = jax.dtypes.canonicalize_dtype(leaf.dtype) if leaf.dtype.kind in "biuf" else None
         remedy = f"; use .astype(np.{kept})" if kept else ""
@@ -70,10 +73,24 @@ def check_standardize(where: str, standardize: Any, inputs: Any) -> None:
         f"{where}: standardize must be a function of images, got the class {standardize!r}; "
         "pass data.Standardize(mean, std)",
     )
-    if isinstance(standardize, Standardize) and isinstance(inputs, np.ndarray) and inputs.dtype != np.uint8:
+    if not isinstance(standardize, Standardize) or getattr(inputs, "size", 1) == 0:
+        return
+    is_array, what = (
+        isinstance(inputs, np.ndarray),
+        f"{where}: data.Standardize takes uint8 images, and these inputs are ",
+    )
+    remedy = "leave standardize out, or pass a function of your own"
+    require(is_array or isinstance(inputs, list), f"{what}{shown(jax.tree.structure(inputs))}; {remedy}")
+    if is_array and inputs.dtype != np.uint8:
         raise ValueError(
-            f"{where}: data.Standardize takes uint8 images, and these inputs are {inputs.dtype}; {_to_bytes(inputs)}"
+            f"{what}{inputs.dtype} {inputs.shape}; {_to_bytes(inputs) if inputs.ndim in (3, 4) else remedy}"
         )
+    channels = len(standardize.mean)
+    require(
+        not is_array or inputs.ndim != 4 or inputs.shape[-1] == channels or looks_channels_first(inputs.shape[1:]),
+        f"{where}: standardize is for {channels} channels, and the images have {getattr(inputs, 'shape', (0,))[-1]}, "
+        "in the last axis; data.from_arrays(images, labels) makes one for them",
+    )
 
 
 def _check_images(where: str, images: Any) -> None:
@@ -125,7 +142,7 @@ def check_class_names(where: str, names: Any) -> None:
 
 def _check_labels(where: str, labels: Any, examples: int, classes: int) -> None:
     """Raises `ValueError` unless labels are int32 [examples], each in [0, classes)."""
-    what = f"labels must be int32 [{examples}], one per image"
+    what = f"labels must be int32 [{examples}], one per example"
     require(
         isinstance(labels, np.ndarray),
         f"{where}: {what}, a NumPy array, got {type(labels).__name__}; use np.array(labels, np.int32)",
@@ -139,9 +156,11 @@ def _check_labels(where: str, labels: Any, examples: int, classes: int) -> None:
             f"labels.argmax(1).astype(np.int32); soft ones are float32 [{examples}, {classes}]"
         )
     require(labels.shape == (examples,), f"{where}: {what}, {got}, for {examples} images")
+    are_whole = labels.dtype.kind == "f" and bool(np.all(labels == np.round(labels)))
     require(
         labels.dtype.kind in "iub",
-        f"{where}: {what}, {got}; class numbers are needed, from 0 to {classes - 1}",
+        f"{where}: {what}, {got}; class numbers are needed, from 0 to {classes - 1}"
+        + ("; use labels.astype(np.int32)" if are_whole else ""),
     )
     low, high = int(labels.min()), int(labels.max())
     require(

@@ -1,14 +1,14 @@
 """Flax linen modules: pure `init` and `apply`, images [batch, height, width, channels] in, logits out."""
 
 from jaxdl.models import layers
-from jaxdl.models.alexnet import AlexNet, alexnet, alexnet_one_tower, alexnet_torchvision
-from jaxdl.models.convnet import ConvNet, convnet
-from jaxdl.models.cuda_convnet import ConvLocalNet, CudaConvNet, conv_local, cuda_convnet
-from jaxdl.models.mlp import MLP, mlp
-from jaxdl.models.resnet import ResNet, plain_cifar, resnet, resnet_cifar, wide_resnet
+from jaxdl.models.alexnets import AlexNet, alexnet, alexnet_one_tower, alexnet_torchvision
+from jaxdl.models.convnets import ConvNet, convnet
+from jaxdl.models.cuda_convnets import ConvLocalNet, CudaConvNet, conv_local, cuda_convnet
+from jaxdl.models.perceptrons import MLP, mlp
+from jaxdl.models.resnets import ResNet, plain_cifar, resnet, resnet_cifar, wide_resnet
 from jaxdl.models.stacked import stack_blocks, unstack_blocks
-from jaxdl.models.summary import Summary, summary
-from jaxdl.models.vgg import VGG, vgg, vgg_cifar
+from jaxdl.models.summaries import Summary, summary
+from jaxdl.models.vggs import VGG, vgg, vgg_cifar
 
 __all__ = [
     "MLP",

@@ -17,14 +17,7 @@ from jaxdl.optim.adaptive import (
 from jaxdl.optim.averaging import EmaState, SwaState, ema, ema_params, swa, swa_params
 from jaxdl.optim.decay import add_elastic_net, add_l1, add_l2, decoupled_weight_decay
 from jaxdl.optim.freezing import freeze, gradual_unfreezing, refreeze, scale_by_depth
-from jaxdl.optim.loss_scale import LossScaleState, all_finite, dynamic_loss_scale, loss_scale
-from jaxdl.optim.momentum import (
-    LookaheadState,
-    MomentumState,
-    lookahead_params,
-    scale_by_momentum,
-    scale_by_nesterov_lookahead,
-)
+from jaxdl.optim.loss_scaling import LossScaleState, all_finite, dynamic_loss_scale, loss_scale
 from jaxdl.optim.plateau import PlateauState, observe, reduce_on_plateau
 from jaxdl.optim.rates import learning_rate
 from jaxdl.optim.recipes import adagrad, adam, adamw, alexnet_sgd, momentum, nesterov, rmsprop, sgd, sgdw
@@ -42,13 +35,19 @@ from jaxdl.optim.schedules import (
     warmup_cosine,
 )
 from jaxdl.optim.second_order import lbfgs, newton
-from jaxdl.optim.snapshots import (
+from jaxdl.optim.snapshotting import (
     SnapshotState,
     snapshot_bytes,
     snapshot_count,
-    snapshot_params,
     snapshot_variables,
     snapshots,
+)
+from jaxdl.optim.velocities import (
+    LookaheadState,
+    MomentumState,
+    lookahead_params,
+    scale_by_momentum,
+    scale_by_nesterov_lookahead,
 )
 from jaxdl.tree import mask_by_path, no_bias_no_norm
 
@@ -107,7 +106,6 @@ __all__ = [
     "sgdw",
     "snapshot_bytes",
     "snapshot_count",
-    "snapshot_params",
     "snapshot_variables",
     "snapshots",
     "step_decay",

@@ -12,7 +12,7 @@ from jaxdl.arguments import check_flag, check_real, require
 from jaxdl.optim.adaptive import scale_by_adagrad, scale_by_adam, scale_by_rmsprop
 from jaxdl.optim.checks import check_rate
 from jaxdl.optim.decay import Mask, add_l2, decoupled_weight_decay
-from jaxdl.optim.momentum import scale_by_momentum
+from jaxdl.optim.velocities import scale_by_momentum
 from jaxdl.typing import Scalar, ScalarOrSchedule
 
 
@@ -46,17 +46,21 @@ def sgd(
 
 
 def momentum(
-    learning_rate: ScalarOrSchedule, *, decay: Scalar = 0.9, dampening: Scalar | None = None, weight_decay: Scalar = 0.0
+    learning_rate: ScalarOrSchedule,
+    *,
+    momentum: Scalar = 0.9,
+    dampening: Scalar | None = None,
+    weight_decay: Scalar = 0.0,
 ) -> optax.GradientTransformation:
     """Gradient descent along a velocity (Polyak 1964). See `scale_by_momentum`."""
-    return _chain("momentum", learning_rate, weight_decay, scale_by_momentum(decay, dampening=dampening))
+    return _chain("momentum", learning_rate, weight_decay, scale_by_momentum(momentum, dampening=dampening))
 
 
 def nesterov(
-    learning_rate: ScalarOrSchedule, *, decay: Scalar = 0.9, weight_decay: Scalar = 0.0
+    learning_rate: ScalarOrSchedule, *, momentum: Scalar = 0.9, weight_decay: Scalar = 0.0
 ) -> optax.GradientTransformation:
     """Nesterov's accelerated gradient in Sutskever's form. See `scale_by_momentum`."""
-    return _chain("nesterov", learning_rate, weight_decay, scale_by_momentum(decay, nesterov=True))
+    return _chain("nesterov", learning_rate, weight_decay, scale_by_momentum(momentum, nesterov=True))
 
 
 def adagrad(

@@ -9,9 +9,9 @@ import optax
 from jaxdl.arguments import require
 from jaxdl.optim.extra_args import with_extra_args
 from jaxdl.optim.freezing import frozen_params, without_frozen
-from jaxdl.optim.loss_scale import loss_scale
-from jaxdl.optim.momentum import lookahead_params
-from jaxdl.optim.snapshots import wants_batch_stats, with_batch_stats
+from jaxdl.optim.loss_scaling import loss_scale
+from jaxdl.optim.snapshotting import wants_batch_stats, with_batch_stats
+from jaxdl.optim.velocities import lookahead_params
 from jaxdl.tree import find_states
 from jaxdl.typing import Params
 

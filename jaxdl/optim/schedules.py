@@ -102,15 +102,15 @@ def inverse_time_decay(initial: Scalar, decay: Scalar, *, steps_per_unit: int | 
     return lambda step: initial / (1 + decay * time(step))
 
 
-def cosine_decay(peak: Scalar, steps: int | jax.Array, *, minimum: Scalar = 0.0) -> Schedule:
-    r"""Falls along half a cosine, from `peak` at step 0 to `minimum` at `steps`, and stays there.
+def cosine_decay(peak: Scalar, steps: int | jax.Array, *, end: Scalar = 0.0) -> Schedule:
+    r"""Falls along half a cosine, from `peak` at step 0 to `end` at `steps`, and stays there.
 
     .. math:: \eta_t = \eta_{min} + \tfrac12 (\eta_{max} - \eta_{min}) (1 + \cos(\pi t / T))
 
     Args:
       peak: :math:`\eta_{max}`.
       steps: :math:`T`.
-      minimum: :math:`\eta_{min}`, at most `peak`.
+      end: :math:`\eta_{min}`, at most `peak`.
 
     Raises:
       ValueError: a value is out of its range.
@@ -118,14 +118,14 @@ def cosine_decay(peak: Scalar, steps: int | jax.Array, *, minimum: Scalar = 0.0)
     Reference: Loshchilov and Hutter, `SGDR`, 2017, eq. 5, without restarts
     """
     check_number("cosine_decay", "peak", peak)
-    check_number("cosine_decay", "minimum", minimum)
-    check_not_above("cosine_decay", "minimum", minimum, "peak", peak)
+    check_number("cosine_decay", "end", end)
+    check_not_above("cosine_decay", "end", end, "peak", peak)
     check_updates("cosine_decay", "steps", steps, at_least=1, remedy=_IN_UPDATES)
-    return lambda step: _mix(minimum, peak, _half_cosine(_fraction(step, steps)))
+    return lambda step: _mix(end, peak, _half_cosine(_fraction(step, steps)))
 
 
 def cosine_cycles(
-    peak: Scalar, period: int | jax.Array, *, minimum: Scalar = 0.0, period_multiplier: float = 1
+    peak: Scalar, period: int | jax.Array, *, end: Scalar = 0.0, period_multiplier: float = 1
 ) -> Schedule:
     r"""Falls along half a cosine again and again: warm restarts.
 
@@ -138,7 +138,7 @@ def cosine_cycles(
     Args:
       peak: :math:`\eta_{max}`.
       period: length of the first cycle in updates.
-      minimum: :math:`\eta_{min}`, at most `peak`, which the last update of a cycle comes near to.
+      end: :math:`\eta_{min}`, at most `peak`, which the last update of a cycle comes near to.
       period_multiplier: how many times as long each cycle is as the one before, at least 1; lengths are rounded.
         Alone of the numbers it must be known when compiling, and other than 1 the period, too.
 
@@ -148,13 +148,13 @@ def cosine_cycles(
     Reference: Loshchilov and Hutter, `SGDR: stochastic gradient descent with warm restarts`, 2017, eq. 5
     """
     check_number("cosine_cycles", "peak", peak)
-    check_number("cosine_cycles", "minimum", minimum)
-    check_not_above("cosine_cycles", "minimum", minimum, "peak", peak)
+    check_number("cosine_cycles", "end", end)
+    check_not_above("cosine_cycles", "end", end, "peak", peak)
     check_updates("cosine_cycles", "period", period, at_least=1, remedy=_IN_UPDATES)
     check_known("cosine_cycles", "period_multiplier", period_multiplier)
     check_number("cosine_cycles", "period_multiplier", period_multiplier, at_least=1)
     if period_multiplier == 1:
-        return lambda step: _mix(minimum, peak, _half_cosine(_fraction(_count(step) % period, period)))
+        return lambda step: _mix(end, peak, _half_cosine(_fraction(_count(step) % period, period)))
 
     check_known("cosine_cycles", "period", period)
     lengths, starts = [float(period)], [0]
@@ -166,7 +166,7 @@ def cosine_cycles(
         step, first = _count(step), jnp.asarray(starts, jnp.int32)
         length = jnp.asarray([min(round(n), _LAST_STEP) for n in lengths], jnp.int32)
         cycle = jnp.searchsorted(first, step, side="right") - 1
-        return _mix(minimum, peak, _half_cosine(_fraction(step - first[cycle], length[cycle])))
+        return _mix(end, peak, _half_cosine(_fraction(step - first[cycle], length[cycle])))
 
     return schedule
 
@@ -247,7 +247,7 @@ def warmup_cosine(
     # Where the warm-up takes the whole run, the rate stays at the peak. The lengths may be traced.
     traced = isinstance(total_steps, jax.Array) or isinstance(warmup_steps, jax.Array)
     length = jnp.maximum(total_steps - warmup_steps, 1) if traced else max(total_steps - warmup_steps, 1)
-    falling = cosine_decay(peak, length, minimum=end)
+    falling = cosine_decay(peak, length, end=end)
     return warmup(lambda step: jnp.where(warmup_steps >= total_steps, peak, falling(step)), warmup_steps, start=start)
 
 

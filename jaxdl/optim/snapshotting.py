@@ -32,7 +32,7 @@ def snapshots(
     """Stores the iterates reached by the updates start + period, start + 2 period, ...; the last link of a chain.
 
     The last `keep` of them stay. With `optim.cosine_cycles(rate, period)` they are the minima at the ends of the
-    cycles: snapshot ensembling. `snapshot_params` reads them. `train.init_state` makes room for a model's batch
+    cycles: snapshot ensembling. `snapshot_variables` reads them. `train.init_state` makes room for a model's batch
     statistics, too, and `train.make_step` passes them, so that a snapshot is a complete model.
 
     Memory: `keep` times that of the parameters (`snapshot_bytes` reports it), half of it with `dtype=jnp.bfloat16`.
@@ -58,7 +58,7 @@ def snapshots(
       >>> for _ in range(7):  # reaches 1, 2, ..., 7
       ...     updates, state = tx.update(jnp.array(-1.0), state, params)
       ...     params = optax.apply_updates(params, updates)
-      >>> snapshot_params(state).tolist(), snapshot_count(state)
+      >>> snapshot_variables(state)["params"].tolist(), snapshot_count(state)
       ([4.0, 6.0], 2)
 
     Reference: Huang et al., `Snapshot Ensembles: Train 1, get M for free`, 2017 (arXiv 1704.00109).
@@ -120,36 +120,22 @@ def wants_batch_stats(opt_state: Any) -> bool:
     return any(jax.tree.leaves(state.batch_stats) for state in find_states(opt_state, SnapshotState))
 
 
-def snapshot_params(opt_state: Any, *, name: str | None = None, params: Params | None = None) -> Params:
-    """The parameters of the snapshots held, oldest first: a tree whose arrays have a leading axis of members.
+def snapshot_variables(opt_state: Any, *, name: str | None = None, params: Params | None = None) -> dict[str, Params]:
+    """Parameters and batch statistics of the snapshots held, oldest first: what `ensemble.predict` takes.
 
-    Its length is how many there are by now, so this is for use outside of jit.
+    How many there are is known by now only, so this is for use outside of jit.
 
     Args:
       opt_state: the state of any chain, however nested, with a `snapshots` in it.
       name: of the `snapshots`, where there are several.
       params: the parameters, for `snapshots` under `optax.masked`: what is masked is in all members what it is there.
 
-    Raises:
-      ValueError: there is no such `snapshots`, there are several and no name, none has been taken yet, a part is masked
-        and no parameters are given, or the state is that of a whole population.
-    """
-    return _members("snapshot_params", *_find("snapshot_params", opt_state, name), params)
-
-
-def snapshot_variables(opt_state: Any, *, name: str | None = None, params: Params | None = None) -> dict[str, Params]:
-    """Parameters and batch statistics of the snapshots held, oldest first: what `ensemble.predict` takes.
-
-    Args:
-      opt_state: as for `snapshot_params`.
-      name: as for `snapshot_params`.
-      params: as for `snapshot_params`.
-
     Returns:
       {"params": ..., "batch_stats": ...}, each with a leading axis of members; batch_stats is {} where none are stored.
 
     Raises:
-      ValueError: as for `snapshot_params`.
+      ValueError: there is no such `snapshots`, there are several and no name, none has been taken yet, a part is masked
+        and no parameters are given, or the state is that of a whole population.
     """
     function = "snapshot_variables"
     state, stored = _find(function, opt_state, name)
@@ -163,8 +149,8 @@ def snapshot_count(opt_state: Any, *, name: str | None = None) -> int:
     """How many snapshots are held, at most `keep`.
 
     Args:
-      opt_state: as for `snapshot_params`.
-      name: as for `snapshot_params`.
+      opt_state: as for `snapshot_variables`.
+      name: as for `snapshot_variables`.
 
     Raises:
       ValueError: there is no such `snapshots`, there are several and no name, or the state is that of a whole
@@ -179,8 +165,8 @@ def snapshot_bytes(opt_state: Any, *, name: str | None = None) -> int:
     """Bytes that the places for snapshots take, filled or not.
 
     Args:
-      opt_state: as for `snapshot_params`.
-      name: as for `snapshot_params`.
+      opt_state: as for `snapshot_variables`.
+      name: as for `snapshot_variables`.
 
     Raises:
       ValueError: there is no such `snapshots`, or there are several and no name.

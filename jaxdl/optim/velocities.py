@@ -21,7 +21,7 @@ class MomentumState(NamedTuple):
 
 
 def scale_by_momentum(
-    decay: Scalar,
+    momentum: Scalar,
     *,
     nesterov: bool = False,
     dampening: Scalar | None = None,
@@ -34,7 +34,7 @@ def scale_by_momentum(
         v_1 = g_1, \qquad v_t = \mu v_{t-1} + (1 - \tau) g_t, \qquad
         u_t = \begin{cases} v_t & \text{plain} \\ g_t + \mu v_t & \text{Nesterov} \end{cases}
 
-    with :math:`\mu` the decay and :math:`\tau` the dampening. This is `torch.optim.SGD`'s rule: the learning rate
+    with :math:`\mu` the momentum and :math:`\tau` the dampening. This is `torch.optim.SGD`'s rule: the learning rate
     stays outside the velocity, and the first gradient is not dampened. With `nesterov=True` it is Sutskever's
     reformulation, in which the parameters kept are the look-ahead ones.
 
@@ -43,11 +43,11 @@ def scale_by_momentum(
     .. math:: v_t = \mu v_{t-1} + \eta_t g_t, \qquad \theta_t = \theta_{t-1} - v_t
 
     is the same link placed after the learning rate: `optax.chain(optax.scale_by_learning_rate(rate),
-    scale_by_momentum(decay))`. For a constant rate the two take the same steps. When the rate changes by a factor c,
+    scale_by_momentum(momentum))`. For a constant rate the two take the same steps. When the rate changes by a factor c,
     the velocity here is worth c times as much from the next step on; there it keeps the size it was built up with.
 
     Args:
-      decay: :math:`\mu`, in [0, 1).
+      momentum: :math:`\mu`, in [0, 1).
       nesterov: whether to look ahead.
       dampening: :math:`\tau`, in [0, 1), by default none; Nesterov's form takes none.
       accumulator_dtype: dtype of the velocity; by default that of the parameters. Updates keep the gradients' dtype.
@@ -74,7 +74,7 @@ def scale_by_momentum(
       Polyak, `Some methods of speeding up the convergence of iteration methods`, 1964;
       Sutskever et al., `On the importance of initialization and momentum in deep learning`, 2013, eq. 7
     """
-    check_real("scale_by_momentum", "decay", decay, at_least=0, below=1)
+    check_real("scale_by_momentum", "momentum", momentum, at_least=0, below=1)
     check_flag("scale_by_momentum", "nesterov", nesterov)
     if accumulator_dtype is not None:
         check_dtype("scale_by_momentum", "accumulator_dtype", accumulator_dtype)
@@ -95,9 +95,9 @@ def scale_by_momentum(
     def update(updates, state, params=None):
         del params
         share = 1.0 if undampened else jnp.where(state.count == 0, 1.0, 1.0 - dampening)
-        velocity = jax.tree.map(lambda g, v: (decay * v + share * g).astype(v.dtype), updates, state.velocity)
+        velocity = jax.tree.map(lambda g, v: (momentum * v + share * g).astype(v.dtype), updates, state.velocity)
         if nesterov:
-            updates = jax.tree.map(lambda g, v: (g + decay * v).astype(g.dtype), updates, velocity)
+            updates = jax.tree.map(lambda g, v: (g + momentum * v).astype(g.dtype), updates, velocity)
         else:
             updates = jax.tree.map(lambda g, v: v.astype(g.dtype), updates, velocity)
         return updates, MomentumState(jnp.asarray(optax.safe_increment(state.count)), velocity)
@@ -108,11 +108,11 @@ def scale_by_momentum(
 class LookaheadState(NamedTuple):
     """State of `scale_by_nesterov_lookahead`."""
 
-    decay: jax.Array  # scalar: the link's decay, for `lookahead_params`
+    momentum: jax.Array  # scalar: the link's coefficient, for `lookahead_params`
     velocity: Params  # like the parameters: the updates' decaying sum, with their learning rate and sign
 
 
-def scale_by_nesterov_lookahead(decay: Scalar) -> optax.GradientTransformation:
+def scale_by_nesterov_lookahead(momentum: Scalar) -> optax.GradientTransformation:
     r"""Nesterov's momentum as he wrote it: the gradient is taken at the point that momentum is about to reach.
 
     .. math::
@@ -122,16 +122,16 @@ def scale_by_nesterov_lookahead(decay: Scalar) -> optax.GradientTransformation:
     It stands after the learning rate, as the last link: the rate is inside the velocity, and what it passes on is
     :math:`-v_t`. The gradient must be taken at `lookahead_params(params, opt_state)`; `train.make_step` does so by
     itself. For a constant rate the points it is taken at, :math:`\theta' = \theta - \mu v`, are those that
-    `scale_by_momentum(decay, nesterov=True)` visits, which keeps them as its parameters.
+    `scale_by_momentum(momentum, nesterov=True)` visits, which keeps them as its parameters.
 
     Args:
-      decay: :math:`\mu`, in [0, 1).
+      momentum: :math:`\mu`, in [0, 1).
 
     Returns:
       A gradient transformation with state `LookaheadState`.
 
     Raises:
-      ValueError: `decay` is out of its range.
+      ValueError: `momentum` is out of its range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -150,17 +150,17 @@ def scale_by_nesterov_lookahead(decay: Scalar) -> optax.GradientTransformation:
       Nesterov, `A method for solving the convex programming problem with convergence rate O(1/k^2)`, 1983;
       Sutskever et al., `On the importance of initialization and momentum in deep learning`, 2013, eq. 3-4
     """
-    check_real("scale_by_nesterov_lookahead", "decay", decay, at_least=0, below=1)
+    check_real("scale_by_nesterov_lookahead", "momentum", momentum, at_least=0, below=1)
 
     def init(params: Params) -> LookaheadState:
-        # An array of its own: an injected decay lies in the state of optax.inject_hyperparams, too.
-        return LookaheadState(jnp.array(decay, jnp.result_type(float)), jax.tree.map(jnp.zeros_like, params))
+        # An array of its own: an injected coefficient lies in the state of optax.inject_hyperparams, too.
+        return LookaheadState(jnp.array(momentum, jnp.result_type(float)), jax.tree.map(jnp.zeros_like, params))
 
     def update(updates, state, params=None):
         del params
-        velocity = jax.tree.map(lambda u, v: (decay * v + u).astype(v.dtype), updates, state.velocity)
+        velocity = jax.tree.map(lambda u, v: (momentum * v + u).astype(v.dtype), updates, state.velocity)
         updates = jax.tree.map(lambda u, v: v.astype(u.dtype), updates, velocity)
-        return updates, LookaheadState(jnp.array(decay, state.decay.dtype), velocity)
+        return updates, LookaheadState(jnp.array(momentum, state.momentum.dtype), velocity)
 
     return optax.GradientTransformation(init, update)
 
@@ -191,7 +191,7 @@ def lookahead_params(params: Params, opt_state: Any) -> Params:
     require(
         len(found) == 1 and jax.tree.structure(found[0].velocity) == jax.tree.structure(params),
         "lookahead_params: the chain must hold one scale_by_nesterov_lookahead over all parameters, "
-        f"got {len(found)}; use scale_by_momentum(decay, nesterov=True) for parts of them",
+        f"got {len(found)}; use scale_by_momentum(momentum, nesterov=True) for parts of them",
     )
     state = found[0]
-    return jax.tree.map(lambda p, v: (p + state.decay * v).astype(p.dtype), params, state.velocity)
+    return jax.tree.map(lambda p, v: (p + state.momentum * v).astype(p.dtype), params, state.velocity)
