@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from oracles import torch_averages as oracle
 
 from jaxdl import models, optim, train
+from jaxdl.optim.snapshotting import with_batch_stats
 
 MOST_STEPS = 14
 RECORDED = np.load(Path(__file__).parent / "oracles" / "torch_averages.npz")
@@ -278,13 +279,12 @@ MEMBERS = jax.vmap(TX.init)(jnp.ones((3, 2)))
         ),
         (lambda p, s: optim.swa_params(whole(s), p), "swa_params: .*got a whole TrainState; pass state.opt_state"),
         (lambda p, s: optim.ema_params(whole(s), p), "ema_params: .*pass state.opt_state"),
-        (lambda p, s: optim.snapshot_variables(whole(s))["params"], "snapshot_variables: .*pass state.opt_state"),
         (lambda p, s: optim.snapshot_variables(whole(s)), "snapshot_variables: .*pass state.opt_state"),
         (lambda p, s: optim.snapshot_count(whole(s)), "snapshot_count: .*pass state.opt_state"),
         (lambda p, s: optim.snapshot_bytes(whole(s)), "snapshot_bytes: .*pass state.opt_state"),
         (lambda p, s: optim.swa_params(TX, p), "swa_params: .*got a gradient transformation; pass its state, tx.init"),
         (
-            lambda p, s: optim.snapshot_variables(TX)["params"],
+            lambda p, s: optim.snapshot_variables(TX),
             "snapshot_variables: .*got a gradient transformation; pass its state",
         ),
         (lambda p, s: optim.swa_params(s, jnp.ones(3)), "not the parameters that go with this optimizer state"),
@@ -411,7 +411,7 @@ def test_snapshots_of_lbfgs():
 def test_batch_statistics_must_be_given_where_there_is_room():
     params, statistics = {"w": jnp.ones(2)}, {"mean": jnp.zeros(3)}
     tx = optim.snapshots(1, 2)
-    state = optim.with_batch_stats(tx.init(params), statistics)
+    state = with_batch_stats(tx.init(params), statistics)
     assert optim.snapshot_bytes(state) == 2 * 4 * (2 + 3)
     with pytest.raises(ValueError, match="this state stores batch statistics, so update needs them"):
         tx.update(params, state, params)

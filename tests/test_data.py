@@ -68,59 +68,58 @@ def test_part_of_a_split(fashion):
     ("changes", "message"),
     [
         (
-            {"images": np.zeros((3, 4, 4, 1))},
-            r"images must be uint8 .*, got float64 \(3, 4, 4, 1\); scale to 0..255 and use \(255 \* images\).round",
+            {"inputs": np.zeros((3, 4, 4, 1))},
+            r"takes uint8 images, and these inputs are float64 \(3, 4, 4, 1\); scale to 0..255 and use \(255 \* images\).round",
         ),
-        ({"images": np.full((3, 4, 4, 1), 254.0)}, r"got float64 .*; use images.round\(\).astype\(np.uint8\)"),
-        ({"images": np.full((3, 4, 4, 1), -1.5)}, "with numbers in -1.5..-1.5 .*; undo what standardised them"),
-        ({"images": np.full((3, 4, 4, 1), 254)}, r"got int64 .*; use images.astype\(np.uint8\)"),
-        ({"images": np.full((3, 4, 4, 1), 256)}, r"numbers must be in 0..255, got 256..256"),
+        ({"inputs": np.full((3, 4, 4, 1), 254.0)}, r"inputs are float64 .*; use images.round\(\).astype\(np.uint8\)"),
+        ({"inputs": np.full((3, 4, 4, 1), -1.5)}, "with numbers in -1.5..-1.5 .*; undo what standardised them"),
+        ({"inputs": np.full((3, 4, 4, 1), 254)}, r"inputs are int64 .*; use images.astype\(np.uint8\)"),
+        ({"inputs": np.full((3, 4, 4, 1), 256)}, r"numbers must be in 0..255, got 256..256"),
         (
-            {"images": np.zeros((3, 4, 4), np.uint8)},
+            {"inputs": np.zeros((3, 4, 4), np.uint8)},
             r"images must be uint8 \[n, height, width, channels\] .*\[..., None\]",
         ),
-        ({"images": np.zeros((0, 4, 4, 1), np.uint8)}, "with n >= 1, got .*, which holds no images"),
+        ({"inputs": np.zeros((0, 4, 4, 1), np.uint8)}, "with n >= 1, got .*, which holds no images"),
         (
-            {"images": np.zeros((3, 3, 8, 8), np.uint8)},
+            {"inputs": np.zeros((3, 3, 8, 8), np.uint8)},
             r"looks like \[n, channels, .*use images.transpose\(0, 2, 3, 1\)",
         ),
-        ({"images": np.zeros((3, 1, 8, 8), np.uint8)}, r"use images.transpose\(0, 2, 3, 1\)"),
-        ({"images": [[[[0]]]] * 3}, r"a NumPy array, got list; use np.asarray\(images\)"),
-        ({"labels": [0, 1, 0]}, r"a NumPy array, got list; use np.array\(labels, np.int32\)"),
+        ({"inputs": np.zeros((3, 1, 8, 8), np.uint8)}, r"use images.transpose\(0, 2, 3, 1\)"),
+        ({"inputs": [[[[0]]]] * 3}, r"a NumPy array, got list; use np.asarray\(images\)"),
+        ({"targets": [0, 1, 0]}, r"a NumPy array, got list; use np.array\(labels, np.int32\)"),
         (
-            {"labels": np.zeros(3)},
+            {"targets": np.zeros(3)},
             r"labels must be int32 \[3\], .*, got float64 \(3,\); class numbers are needed, from 0 to 1$",
         ),
-        ({"labels": np.zeros(2, np.int32)}, r"labels must be int32 \[3\], .*got int32 \(2,\), for 3 images"),
+        ({"targets": np.zeros(2, np.int32)}, r"labels must be int32 \[3\], .*got int32 \(2,\), for 3 images"),
         (
-            {"labels": np.eye(3, 2)},
+            {"targets": np.eye(3, 2)},
             r"got float64 \(3, 2\); .*one-hot ones become them by labels.argmax\(1\).astype\(np.int32\)",
         ),
-        ({"labels": np.zeros((3, 1), np.int32)}, r"got int32 \(3, 1\); use labels\[:, 0\]"),
-        ({"labels": np.array([0, 1, 0])}, r"got int64 \(3,\); use labels.astype\(np.int32\)$"),
+        ({"targets": np.zeros((3, 1), np.int32)}, r"got int32 \(3, 1\); use labels\[:, 0\]"),
+        ({"targets": np.array([0, 1, 0])}, r"got int64 \(3,\); use labels.astype\(np.int32\)$"),
         (
-            {"labels": np.array([0, 1, 7])},
+            {"targets": np.array([0, 1, 7])},
             r"labels must be in \[0, 2\) as there are 2 class names, got 0..7; classes are",
         ),
         (
             {"class_names": "ab"},
-            r"class_names must be a tuple of at least one name, got class_names='ab'; pass \(\"cat\"",
+            r"class_names must be a tuple of names, got class_names='ab'; pass \(\"cat\"",
         ),
-        ({"class_names": ()}, r"class_names must be a tuple of at least one name, got class_names=\(\)"),
         ({"class_names": (0, 1)}, r"got class_names=\(0, 1\); .*tuple\(map\(str, range\(10\)\)\)"),
         (
             {"standardize": 255},
             r"standardize must be a function, got standardize=255; pass data.Standardize\(mean, std\)",
         ),
         ({"standardize": data.Standardize}, "got the class .*Standardize.*; pass data.Standardize"),
-        ({"labels": np.array([0, 1, 5], np.int32)}, r"labels must be in \[0, 2\) as there are 2 class names, got 0..5"),
-        ({"labels": np.array([0, -1, 1], np.int32)}, "got -1..1"),
+        ({"targets": np.array([0, 1, 5], np.int32)}, r"labels must be in \[0, 2\) as there are 2 class names, got 0..5"),
+        ({"targets": np.array([0, -1, 1], np.int32)}, "got -1..1"),
     ],
 )
 def test_bad_splits(changes, message):
     fields = {
-        "images": np.zeros((3, 4, 4, 1), np.uint8),
-        "labels": np.zeros(3, np.int32),
+        "inputs": np.zeros((3, 4, 4, 1), np.uint8),
+        "targets": np.zeros(3, np.int32),
         "class_names": ("a", "b"),
         "standardize": data.Standardize((0,), (1,)),
     }
@@ -251,7 +250,7 @@ def test_right_calls_pass():
     assert data.CROP_AND_FLIP(jax.random.split(jax.random.PRNGKey(0), 6), jnp.asarray(images)).shape == images.shape
     assert data.Compose(())(KEYS, images).shape == images.shape
     narrow = np.zeros((3, 1, 8, 4), np.uint8)  # one row of eight pixels with four channels
-    fields = {"labels": np.zeros(3, np.int32), "class_names": ["a"], "standardize": lambda x: x / 255}
+    fields = {"targets": np.zeros(3, np.int32), "class_names": ["a"], "standardize": lambda x: x / 255}
     assert data.Dataset("mine", "train", narrow, **fields).class_names == ("a",)
     vmapped = jax.vmap(lambda key: data.epoch_order(key, jnp.int32(0), examples=10, batch_size=5))(KEYS)
     np.testing.assert_array_equal(vmapped[2], data.epoch_order(KEYS[2], 0, examples=10, batch_size=5))

@@ -172,7 +172,7 @@ def test_training():
         for _ in range(3):
             state, metrics = step(state, (dataset.images[:16], dataset.labels[:16]))
         assert not np.array_equal(state.batch_stats["stem_norm"]["mean"], before["stem_norm"]["mean"])
-        error = train.evaluate(state, model, dataset, preprocess=dataset.standardize).loss
+        error = train.evaluate(model, state, dataset, preprocess=dataset.standardize).loss
         again = ensemble.update_batch_stats(model, state.params, dataset, preprocess=dataset.standardize)
         found.append((metrics.loss, error, state.variables, again))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), *found)

@@ -118,7 +118,7 @@ def test_warmup_cosine_of_odd_lengths(x64):
     np.testing.assert_allclose(
         values(optim.warmup_cosine(0.4, 0, 100)), values(optim.cosine_decay(0.4, 100)), rtol=1e-12, atol=1e-17
     )
-    np.testing.assert_allclose(values(optim.warmup_cosine(0.4, 100, 100)), 0.4 * np.end(STEPS / 100, 1), rtol=1e-12)
+    np.testing.assert_allclose(values(optim.warmup_cosine(0.4, 100, 100)), 0.4 * np.minimum(STEPS / 100, 1), rtol=1e-12)
     found = values(optim.warmup_cosine(0.4, 200, 100))
     np.testing.assert_allclose(found, 0.4 * STEPS / 200, rtol=1e-12)
 
@@ -220,7 +220,7 @@ def test_numbers_may_be_injected(make, numbers):
 
     @functools.wraps(make)
     def chain(*args, **kwargs):
-        return optim.momentum(make(*args, **kwargs), decay=0.5, weight_decay=1e-4)
+        return optim.momentum(make(*args, **kwargs), momentum=0.5, weight_decay=1e-4)
 
     params = jnp.array([1.0, -2.0])
     tx, traces = optax.inject_hyperparams(chain)(*numbers), []
@@ -321,7 +321,7 @@ def test_a_schedule_drives_a_chain_and_counts_updates_under_multi_steps():
         (lambda: optim.cosine_decay(float("nan"), 9), "cosine_decay: peak must be a finite number >= 0, got peak=nan"),
         (
             lambda: optim.cosine_decay(0.1, 9, end=0.2),
-            "end must be at most peak=0.1, got end=0.2; pass min",
+            "end must be at most peak=0.1, got end=0.2; pass end",
         ),
         (lambda: optim.cosine_cycles(0.1, 9, end=0.2), "cosine_cycles: end must be at most peak=0.1"),
         (lambda: optim.warmup_cosine(0.1, 2, 9, end=0.2), "warmup_cosine: end must be at most peak=0.1, got end=0.2"),

@@ -1,6 +1,6 @@
 """Whether what a caller passed for a data set is one, and fits the model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -30,7 +30,7 @@ def check_model_fits(
 ) -> ModelShapes:
     """The shapes of a model on a data set's inputs; raises `ValueError` if its outputs are not one for each class."""
     inputs = input_struct(function, dataset.example.inputs, preprocess)
-    shapes = model_shapes(model, inputs)
+    shapes = shapes_of(function, model, inputs)
     if dataset.class_names and hasattr(shapes.outputs, "shape"):
         outputs = count_outputs(function, model, shapes.outputs)
         require(
@@ -39,6 +39,29 @@ def check_model_fits(
             f"outputs; make it with num_classes={dataset.num_classes}",
         )
     return shapes
+
+
+def shapes_of(function: str, model: nn.Module, inputs: Any) -> ModelShapes:
+    """`model_shapes`; a `ValueError` that names the model and its inputs if it fails in another way."""
+    try:
+        return model_shapes(model, inputs)
+    except ValueError:
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise ValueError(
+            f"{function}: {type(model).__name__} fails with inputs {kinds(inputs)}: {type(error).__name__}: {first}"
+        ) from error
+
+
+def check_image_bytes(function: str, inputs: Any) -> None:
+    """Raises `ValueError` for images of integers that are not bytes: one array of four axes."""
+    dtype = getattr(inputs, "dtype", np.dtype(np.float32))
+    require(
+        len(getattr(inputs, "shape", ())) != 4 or dtype == np.uint8 or not jax.numpy.issubdtype(dtype, np.integer),
+        f"{function}: images must be uint8 or floating point, got {kinds(inputs)}; use images.astype(numpy.uint8), of "
+        "0 to 255, with preprocess=train_set.standardize. (If they are something else, pass them in a dict.)",
+    )
 
 
 def count_outputs(function: str, model: nn.Module, outputs: Any) -> int:
@@ -62,12 +85,12 @@ def input_struct(function: str, inputs: Any, preprocess: Callable[[Any], Any] | 
     batch = len_of(inputs)
     shown_to_model = inputs
     if preprocess is not None:
-        shown_to_model = called(function, "preprocess", f"inputs {_kinds(inputs)}", preprocess, inputs)
+        shown_to_model = called(function, "preprocess", f"inputs {kinds(inputs)}", preprocess, inputs)
     for leaf in jax.tree.leaves(shown_to_model):
         require(
             hasattr(leaf, "shape") and len(leaf.shape) >= 1 and leaf.shape[0] == batch,
             f"{function}: preprocess must map images [batch, ...] to model inputs [batch, ...], "
-            f"got {leaf} for a batch of {batch}, {_kinds(inputs)}",
+            f"got {kinds(leaf)} for a batch of {batch}, {kinds(inputs)}",
         )
         require(
             leaf.dtype != np.uint8,
@@ -100,5 +123,10 @@ def called(function: str, name: str, what: str, f: Callable, *structs: Any) -> A
         ) from error
 
 
-def _kinds(tree: Any) -> str:
-    return ", ".join(f"{leaf.dtype} {list(leaf.shape)}" for leaf in jax.tree.leaves(tree))
+def kinds(tree: Any) -> str:
+    """Dtypes and shapes, for messages: "float32 [16, 10]", or "{logits: float32 [16, 10]}"."""
+    if isinstance(tree, Mapping):
+        return "{" + ", ".join(f"{name}: {kinds(part)}" for name, part in tree.items()) + "}"
+    if isinstance(tree, tuple | list):
+        return "(" + ", ".join(map(kinds, tree)) + ")"
+    return f"{tree.dtype} {list(tree.shape)}" if hasattr(tree, "dtype") and hasattr(tree, "shape") else shown(tree)

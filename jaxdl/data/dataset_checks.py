@@ -29,9 +29,9 @@ def _check_arrays(where: str, name: str, tree: Any, examples: int | None) -> Non
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     require(bool(leaves), f"{where}: {name} must be arrays [n, ...], got {shown(tree)}")
     are_lists = isinstance(tree, list) and not all(isinstance(leaf, np.ndarray) for _, leaf in leaves)
-    for path, leaf in leaves:
+    for path, found in leaves:
         what = name if are_lists else f"{name}{jax.tree_util.keystr(path)}"
-        leaf = tree if are_lists else leaf
+        leaf: Any = tree if are_lists else found
         require(
             isinstance(leaf, np.ndarray) and leaf.ndim > 0,
             f"{where}: {what} must be a NumPy array [n, ...], got "
@@ -73,23 +73,22 @@ def check_standardize(where: str, standardize: Any, inputs: Any) -> None:
         f"{where}: standardize must be a function of images, got the class {standardize!r}; "
         "pass data.Standardize(mean, std)",
     )
-    if not isinstance(standardize, Standardize) or getattr(inputs, "size", 1) == 0:
-        return
-    is_array, what = (
-        isinstance(inputs, np.ndarray),
-        f"{where}: data.Standardize takes uint8 images, and these inputs are ",
-    )
+    empty = not jax.tree.leaves(inputs) or getattr(inputs, "size", 1) == 0
+    if not isinstance(standardize, Standardize) or isinstance(inputs, list) or empty:
+        return  # `check_inputs` refuses what these are
+    what = f"{where}: data.Standardize takes uint8 images, and these inputs are"
     remedy = "leave standardize out, or pass a function of your own"
-    require(is_array or isinstance(inputs, list), f"{what}{shown(jax.tree.structure(inputs))}; {remedy}")
-    if is_array and inputs.dtype != np.uint8:
-        raise ValueError(
-            f"{what}{inputs.dtype} {inputs.shape}; {_to_bytes(inputs) if inputs.ndim in (3, 4) else remedy}"
-        )
+    if not isinstance(inputs, np.ndarray):
+        require(hasattr(inputs, "shape"), f"{what} {shown(jax.tree.structure(inputs))}; {remedy}")
+        return
+    if inputs.dtype != np.uint8:
+        remedy = _to_bytes(inputs) if inputs.ndim in (3, 4) else remedy
+        raise ValueError(f"{what} {inputs.dtype} {inputs.shape}; {remedy}")
     channels = len(standardize.mean)
     require(
-        not is_array or inputs.ndim != 4 or inputs.shape[-1] == channels or looks_channels_first(inputs.shape[1:]),
-        f"{where}: standardize is for {channels} channels, and the images have {getattr(inputs, 'shape', (0,))[-1]}, "
-        "in the last axis; data.from_arrays(images, labels) makes one for them",
+        inputs.ndim != 4 or inputs.shape[-1] == channels or looks_channels_first(inputs.shape[1:]),
+        f"{where}: standardize is for {channels} channels, and the images have {inputs.shape[-1]}, in the last axis; "
+        "data.from_arrays(images, labels) makes one for them",
     )
 
 

@@ -86,7 +86,7 @@ def weight_cosine(members: Params) -> np.ndarray:
     require(
         stacked,
         "weight_cosine: members must be stacked parameters, every array with one leading axis of members, as "
-        f"optim.snapshot_variables(opt_state)["params"] has them, got shapes {[np.shape(leaf) for leaf in leaves[:3]]}",
+        f'optim.snapshot_variables(opt_state)["params"] has them, got shapes {[np.shape(leaf) for leaf in leaves[:3]]}',
     )
     flat = np.concatenate([np.asarray(x, np.float64).reshape(len(x), -1) for x in leaves], 1)
     flat /= np.linalg.norm(flat, axis=1, keepdims=True)

@@ -10,11 +10,19 @@ import numpy as np
 
 from jaxdl.arguments import check_choice, check_function, check_integer, require, shown
 from jaxdl.data import Dataset
-from jaxdl.data.checks import check_dataset, check_model_fits, input_struct
+from jaxdl.data.checks import (
+    called,
+    check_dataset,
+    check_image_bytes,
+    check_model_fits,
+    input_struct,
+    kinds,
+    shapes_of,
+)
 from jaxdl.data.sweep import Sweep, masked_batch
 from jaxdl.ensemble.scoring import Scores, scores_of_logarithms
 from jaxdl.mesh import Members, members_mesh
-from jaxdl.modules import apply_model, check_model, model_shapes
+from jaxdl.modules import apply_model, check_model
 from jaxdl.program_cache import remembered
 from jaxdl.typing import Arrays, Device, Params
 
@@ -34,8 +42,8 @@ _FINISH = {
 class Evaluation(NamedTuple):
     """An ensemble of M members on a data set; prints as a table. Arrays are float64 [M]."""
 
-    ensemble: Scores | None  # of the last 1, 2, ..., M members together; None where targets are no classes
-    members: Scores | None  # of each member by itself, in the order given
+    ensemble: Any  # Scores of the last 1, 2, ..., M members together; None where targets are no classes
+    members: Any  # Scores of each member by itself, in the order given
     ensemble_metrics: dict[str, np.ndarray]  # of the last 1, 2, ..., M members together, by name
     member_metrics: dict[str, np.ndarray]  # of each member by itself
 
@@ -86,12 +94,17 @@ def predict(
     leaves = jax.tree.leaves(inputs)
     require(
         bool(leaves) and all(getattr(leaf, "ndim", 0) >= 1 and len(leaf) > 0 for leaf in leaves),
-        f"predict: images must be an array [batch, height, width, channels], got {shown(inputs)}",
+        f"predict: images must be an array [batch, height, width, channels], or other inputs [batch, ...], of 1 or "
+        f"more, got {shown(inputs)}"
+        + ("; for a data set use ensemble.probabilities" if isinstance(inputs, Dataset) else "; use numpy.asarray"),
     )
+    check_image_bytes("predict", inputs)
     check_choice("predict", "average", average, ("softmax", "sigmoid", "outputs"))
     example = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), inputs)
     variables, where = _placed("predict", model, members, example, preprocess, via, devices)
-    _check_one_array("predict", model, variables, example, preprocess, average)
+    _check_one_array(
+        "predict", model, shapes_of("predict", model, input_struct("predict", example, preprocess)).outputs, average
+    )
     found = _compiled_mean(model, preprocess, average, where)(variables, where.replicate(inputs))
     # Several CPU devices deadlock (jax below 0.12) if many programs in which they meet are under way.
     may_deadlock = where.mesh.size > 1 and where.mesh.devices[0].platform == "cpu"
@@ -231,7 +244,7 @@ def evaluate(
     require(
         average == "softmax" or bool(metrics),
         f"evaluate: average={average!r} has no scores of its own; pass metrics, as in "
-        '{"squared_error": train.squared_error}',
+        + ('{"hamming": train.hamming_loss}' if average == "sigmoid" else '{"squared_error": train.squared_error}'),
     )
     require(
         average != "softmax" or _are_classes(dataset.targets),
@@ -239,7 +252,13 @@ def evaluate(
         'average="outputs" for numbers to predict, "sigmoid" for several labels at once, with metrics=...',
     )
     finish = "log_softmax" if average == "softmax" else "outputs"
-    each = _every("evaluate", finish, model, members, dataset, batch_size, preprocess, via, devices)
+
+    def check(shapes):
+        if average == "softmax":
+            _check_labels(dataset.targets, shapes.outputs.shape[1])
+        _check_metrics(metrics, shapes.outputs, dataset)
+
+    each = _every("evaluate", finish, model, members, dataset, batch_size, preprocess, via, devices, check)
     each = jax.tree.map(lambda x: np.asarray(x, np.float64), each)
     together = _together(each, average)
     targets = dataset.targets
@@ -288,7 +307,7 @@ def _means(metric: Metric, outputs: Any, targets: Any) -> np.ndarray:
 def _checked_metrics(metrics: Any) -> dict[str, Metric]:
     example = '{"top5_error": train.top_k_error(5)}'
     require(
-        metrics is None or isinstance(metrics, Mapping),
+        metrics is None or (isinstance(metrics, Mapping) and all(isinstance(name, str) and name for name in metrics)),
         f"evaluate: metrics must be functions by name, got metrics={shown(metrics)}; pass {example}",
     )
     for name, metric in (metrics or {}).items():
@@ -298,6 +317,39 @@ def _checked_metrics(metrics: Any) -> dict[str, Metric]:
             f"evaluate: metrics[{name!r}] must be a function, got the class {metric}; pass {example}",
         )
     return dict(metrics or {})
+
+
+def _check_labels(targets: np.ndarray, classes: int) -> None:
+    """Raises `ValueError` unless labels are of so many classes."""
+    if targets.ndim == 2:
+        require(
+            targets.shape[1] == classes,
+            f"evaluate: soft labels must be [examples, {classes}], as the model has {classes} outputs, got shape "
+            f"{list(targets.shape)}",
+        )
+        return
+    low, high = targets.min(), targets.max()
+    require(
+        bool(low >= 0 and high < classes),
+        f"evaluate: labels must be in 0..{classes - 1} as the model has {classes} outputs, got labels {low}..{high}",
+    )
+
+
+def _check_metrics(metrics: Mapping[str, Metric], outputs: Any, dataset: Dataset) -> None:
+    """Raises `ValueError` unless each metric gives one number for each example."""
+    examples = len(dataset)
+    structs = jax.tree.map(lambda o: jax.ShapeDtypeStruct((examples, *o.shape[1:]), np.float32), outputs)
+    targets = jax.tree.map(lambda x: jax.ShapeDtypeStruct((examples, *x.shape[1:]), x.dtype), dataset.example.targets)
+    for name, metric in metrics.items():
+        what = f"outputs {kinds(structs)} and targets {kinds(targets)}"
+        found = called("evaluate", f"metrics[{name!r}]", what, metric, structs, targets)
+        shape = getattr(found, "shape", None)
+        remedy = "; leave the mean over the examples to evaluate" if shape == () else ""
+        require(
+            shape == (examples,),
+            f"evaluate: metrics[{name!r}] must map outputs [batch, ...] and targets [batch, ...] to one number for "
+            f"each example, [batch], got {kinds(found)} for {examples} examples{remedy}",
+        )
 
 
 def _are_classes(targets: Any) -> bool:
@@ -353,14 +405,20 @@ def member_variables(function: str, model: nn.Module, members: Params, needed: d
     return variables
 
 
-def _every(function: str, finish: str, model, members, dataset, batch_size, preprocess, via, devices) -> Any:
-    """What every member gives for every example, [members, examples, ...], on behalf of a function that errors name."""
+def _every(
+    function: str, finish: str, model, members, dataset, batch_size, preprocess, via, devices, check=lambda shapes: None
+) -> Any:
+    """What every member gives for every example, [members, examples, ...], on behalf of a function that errors name.
+
+    `check` is given the model's shapes, before anything is computed.
+    """
     check_dataset(function, "dataset", dataset)
     check_integer(function, "batch_size", batch_size, at_least=1)
     preprocess = preprocess or dataset.standardize
     variables, where = _placed(function, model, members, dataset.example.inputs, preprocess, via, devices)
-    check_model_fits(function, model, dataset, preprocess)
-    _check_one_array(function, model, variables, dataset.example.inputs, preprocess, finish)
+    shapes = check_model_fits(function, model, dataset, preprocess)
+    _check_one_array(function, model, shapes.outputs, finish)
+    check(shapes)
     sweep = Sweep(dataset, where.replicate, batch_size=batch_size)
     program = _compiled_batch(model, preprocess, finish, sweep.batch_size, where)
     parts = [jax.device_get(part) for part in sweep(program, variables)]
@@ -385,11 +443,19 @@ def _placed(
     devices: Sequence[Device] | None,
 ) -> tuple[Any, Members]:
     """Members' variables on their devices, and how they share them."""
+    require(
+        not isinstance(members, nn.Module) or isinstance(model, nn.Module),
+        f"{function}: model must be a flax.linen module, got {shown(model)}; it is first, and then the members",
+    )
     check_model(function, model)
     check_choice(function, "via", via, ("auto", "vmap", "map"))
     if preprocess is not None:
         check_function(function, "preprocess", preprocess, "train_set.standardize")
-    shapes = model_shapes(model, input_struct(function, example, preprocess))
+        require(
+            not isinstance(preprocess, type),
+            f"{function}: preprocess must be a function, got the class {preprocess}; pass train_set.standardize",
+        )
+    shapes = shapes_of(function, model, input_struct(function, example, preprocess))
     variables = member_variables(function, model, members, shapes.variables)
     leaves = jax.tree.leaves(variables["params"])
     if via == "auto":
@@ -398,15 +464,17 @@ def _placed(
     return where.place(variables), where
 
 
-def _check_one_array(
-    function: str, model: nn.Module, variables: Any, example: Any, preprocess: Any, finish: str
-) -> None:
+def _check_one_array(function: str, model: nn.Module, found: Any, finish: str) -> None:
     """Raises `ValueError` if probabilities are asked of a model that does not give logits."""
-    found = model_shapes(model, input_struct(function, example, preprocess)).outputs
+    other = 'average="outputs"' if function in ("predict", "evaluate") else "ensemble.outputs"
     require(
         finish == "outputs" or (hasattr(found, "shape") and len(found.shape) == 2),
-        f"{function}: {type(model).__name__} must give logits [batch, classes], got {found} for one example; for other "
-        "outputs use ensemble.outputs",
+        f"{function}: {type(model).__name__} must give logits [batch, classes], got {kinds(found)} for one example; "
+        f"for other outputs use {other}",
+    )
+    require(
+        finish in ("outputs", "sigmoid") or found.shape[1] >= 2,
+        f"{function}: {type(model).__name__} has one output, whose softmax is always 1; use {other}",
     )
 
 

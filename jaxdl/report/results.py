@@ -76,7 +76,7 @@ def write_json(path: Path, content: Any) -> None:
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, tuple) and (as_dict := getattr(value, "_asdict", None)):
+    if isinstance(value, tuple) and (as_dict := getattr(value, "columns", getattr(value, "_asdict", None))):
         return _plain(as_dict())
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}

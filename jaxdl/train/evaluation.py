@@ -59,17 +59,18 @@ def evaluate(
       >>> 0.7 < train.evaluate(model, state, test_set).error < 1
       True
     """
-    require(
-        not isinstance(model, TrainState),
-        "evaluate: the state stands in the place of the model; the order is evaluate(model, state, dataset)",
-    )
+    order = "the order is evaluate(model, state, dataset)"
+    if isinstance(model, TrainState) or isinstance(state, nn.Module):
+        raise ValueError(f"evaluate: the state stands in the place of the model; {order}")
+    require(not isinstance(state, Dataset), f"evaluate: the data set stands in the place of the state; {order}")
     check_dataset("evaluate", "dataset", dataset)
     preprocess = preprocess or dataset.standardize
     task = make_task("evaluate", model, loss=loss, metrics=metrics, preprocess=preprocess)
     if isinstance(state, Mapping):
         require(
             "params" in state,
-            f'evaluate: variables must be {{"params": ..., "batch_stats": ...}}, got {shown(state)}',
+            f'evaluate: variables must be {{"params": ..., "batch_stats": ...}}, got {shown(state)}; pass the state, '
+            "or state.variables",
         )
         variables = {"batch_stats": {}, **state}
     else:

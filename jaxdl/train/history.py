@@ -53,6 +53,12 @@ class History(NamedTuple):
         int32, float32, float64 = (np.zeros(0, dtype) for dtype in (np.int32, np.float32, np.float64))
         return cls(int32, float32, {}, float32, float32, int32, float64, {}, float64, 0.0, int32, int32)
 
+    def columns(self) -> dict[str, Any]:
+        """Everything by name, without dicts in it: metrics under their own names, those of evaluations as "eval_error"."""
+        fields = self._asdict()
+        metrics, of_evaluations = fields.pop("metrics"), fields.pop("eval_metrics")
+        return {**fields, **metrics, **{f"eval_{name}": values for name, values in of_evaluations.items()}}
+
     def add_steps(self, steps: Metrics, seconds: float, after: int) -> "History":
         """With the metrics of the steps `after + 1`, `after + 2`, ...; `seconds` is how long they took."""
         step = np.arange(after + 1, after + 1 + len(steps.loss), dtype=np.int32)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdl.arguments import check_integer, check_real, require
+from jaxdl.data.checks import kinds
 
 Loss: TypeAlias = Callable[[Any, Any], jax.Array]
 """(outputs, targets) -> losses [batch], as logits [batch, classes] and labels int [batch] for `cross_entropy`."""
@@ -152,7 +153,9 @@ class top_k_error:
         """Maps logits [batch, classes] and labels, int [batch] or soft [batch, classes], to bool [batch]."""
         _check_classes("top_k_error", logits, labels)
         classes = logits.shape[-1]
-        require(self.k <= classes, f"top_k_error: k={self.k} must be at most the number of classes, {classes}")
+        require(
+            self.k <= classes, f"top_k_error: k must be at most the {classes} classes of the logits, got k={self.k}"
+        )
         _, best = jax.lax.top_k(logits, self.k)
         return jnp.all(best != _class_numbers(labels)[:, None], -1)
 
@@ -187,28 +190,68 @@ def _mean_of_example(values: jax.Array) -> jax.Array:
 
 
 def _check_same(function: str, outputs: Any, targets: Any) -> None:
-    shapes = jnp.shape(outputs), jnp.shape(targets)
+    shapes = _shape(outputs), _shape(targets)
     remedy = ""
-    if len(shapes[0]) == len(shapes[1]) + 1 and shapes[0][-1] == 1:
-        remedy = "; make targets of shape [n, 1], targets[:, None]"
+    if None not in shapes:
+        (of_outputs, of_targets) = shapes
+        if of_outputs == (*of_targets, 1):
+            remedy = "; make targets of shape [n, 1], targets[:, None]"
+        elif (*of_outputs, 1) == of_targets:
+            remedy = "; make targets of shape [n], targets[:, 0]"
+        elif len(of_outputs) == 2 and of_outputs[:1] == of_targets and jnp.issubdtype(targets.dtype, jnp.integer):
+            remedy = (
+                "; class numbers are for train.cross_entropy, and jax.nn.one_hot(targets, classes) is of that shape"
+            )
     require(
-        len(shapes[0]) >= 1 and shapes[0] == shapes[1] and jnp.issubdtype(jnp.result_type(outputs), jnp.floating),
-        f"{function}: takes outputs, floating point, and then targets of the same shape, got "
-        f"{jnp.result_type(outputs)} {list(shapes[0])} and {jnp.result_type(targets)} {list(shapes[1])}{remedy}",
+        None not in shapes and len(shapes[0]) >= 1 and shapes[0] == shapes[1] and _is_floating(outputs),
+        f"{function}: takes outputs, floating point, and then targets of the same shape, got {kinds(outputs)} and "
+        f"{kinds(targets)}{remedy or _remedy_for_trees(function, outputs, targets)}",
     )
 
 
 def _check_classes(function: str, logits: Any, labels: Any) -> None:
-    kinds = jnp.result_type(logits), jnp.result_type(labels)
-    soft = jnp.ndim(labels) == 2 and jnp.shape(labels) == jnp.shape(logits) and jnp.issubdtype(kinds[1], jnp.floating)
-    fits = jnp.ndim(logits) == 2 and jnp.ndim(labels) == 1 and jnp.shape(logits)[0] == jnp.shape(labels)[0]
+    shapes = _shape(logits), _shape(labels)
+    are_arrays = None not in shapes
+    soft = are_arrays and len(shapes[1]) == 2 and shapes[0] == shapes[1] and _is_floating(labels)
+    fits = are_arrays and len(shapes[0]) == 2 and shapes[0][:1] == shapes[1]
+    remedy = ""
+    if are_arrays and len(shapes[0]) == len(shapes[1]) == 2:
+        if shapes[1][1] == 1:
+            remedy = "; use labels[:, 0]"
+        elif shapes[0] == shapes[1]:
+            remedy = "; one-hot labels become class numbers by labels.argmax(-1).astype(numpy.int32)"
+        elif shapes[0][0] == shapes[1][0]:
+            remedy = f"; the labels are of {shapes[1][1]} classes, and the logits of {shapes[0][1]}"
     require(
-        (fits or soft) and jnp.issubdtype(kinds[0], jnp.floating),
+        (fits or soft) and _is_floating(logits),
         f"{function}: takes logits, floating point [batch, classes], and then labels, integers [batch] or soft ones, "
-        f"floating point [batch, classes], got {kinds[0]} {list(jnp.shape(logits))} and {kinds[1]} "
-        f"{list(jnp.shape(labels))}",
+        f"floating point [batch, classes], got {kinds(logits)} and {kinds(labels)}"
+        f"{remedy or _remedy_for_trees(function, logits, labels)}",
     )
     require(
-        soft or jnp.issubdtype(kinds[1], jnp.integer),
-        f"{function}: labels must be class numbers, integers [batch], got {kinds[1]}",
+        soft or jnp.issubdtype(labels.dtype, jnp.integer),
+        f"{function}: labels must be class numbers, integers [batch], got {kinds(labels)}; use "
+        "labels.astype(numpy.int32), or for numbers to predict train.squared_error",
     )
+    require(
+        shapes[0][1] >= 2,
+        f"{function}: one output is no choice among classes, got logits {kinds(logits)}; give the model as many "
+        "outputs as there are classes, or use train.sigmoid_cross_entropy (yes or no, labels [batch, 1]) or "
+        "train.squared_error (numbers to predict)",
+    )
+
+
+def _remedy_for_trees(function: str, outputs: Any, targets: Any) -> str:
+    if _shape(outputs) is not None and _shape(targets) is not None:
+        return ""
+    return f"; for trees of arrays write a function, lambda outputs, targets: {function}(outputs['a'], targets)"
+
+
+def _shape(array: Any) -> Any:
+    """The shape, or None for what is no array of numbers."""
+    is_number = isinstance(array, bool | int | float)
+    return () if is_number else array.shape if hasattr(array, "shape") and hasattr(array, "dtype") else None
+
+
+def _is_floating(array: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(array), jnp.floating)

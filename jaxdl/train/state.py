@@ -12,8 +12,8 @@ from jax.core import Tracer
 
 from jaxdl.arguments import check_integer, check_key, looks_channels_first, require, shown
 from jaxdl.data import Dataset
-from jaxdl.data.checks import input_struct
-from jaxdl.modules import NOT_CARRIED, ModelShapes, check_model, init_model, shapes_by_path
+from jaxdl.data.checks import check_dataset, input_struct
+from jaxdl.modules import NOT_CARRIED, ModelShapes, check_model, init_model, model_shapes, shapes_by_path
 from jaxdl.optim.requests import initial_state
 from jaxdl.program_cache import remembered
 from jaxdl.train.order import check_order
@@ -83,7 +83,11 @@ def init_state(
     require(
         variables is not None or not new, f"init_state: new={new!r} goes with variables=...; without, all are drawn"
     )
-    state = _compiled_init(model, tx, structure, kinds)(key)
+    try:
+        state = _compiled_init(model, tx, structure, kinds)(key)
+    except Exception:
+        _check_example(model, inputs, structure, kinds)
+        raise
     check_order("init_state", tx, state.params, state.batch_stats)
     if variables is None:
         return state
@@ -99,8 +103,28 @@ def init_state(
     return state._replace(params=params, opt_state=opt_state).with_carried(chosen)
 
 
+def _check_example(model: nn.Module, inputs: Any, structure: Any, kinds: tuple) -> None:
+    """Raises `ValueError` if a model cannot be called with an example of the shape that was given."""
+    if not isinstance(inputs, Sequence) or any(hasattr(part, "shape") for part in inputs):
+        return
+    struct = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct((1, *shape), dtype) for shape, dtype in kinds])
+    try:
+        model_shapes(model, struct)
+    except Exception as error:
+        shape = tuple(inputs)
+        first = (str(error).splitlines() or [""])[0]
+        remedy = "pass the shape of one example; for inputs of other dtypes the data set itself"
+        remedy = f"images have three numbers, {(*shape, 1)}" if len(shape) == 2 else remedy
+        raise ValueError(
+            f"init_state: image_shape must be (height, width, channels), or what else the model takes, got {shape}: "
+            f"{type(model).__name__} fails with float32 {[1, *shape]}: {first}; {remedy}"
+        ) from error
+
+
 def _input_kinds(inputs: Any) -> tuple[Any, tuple]:
     """The structure of what a model is given, and the shapes (the batch not counted) and dtypes of its arrays."""
+    if isinstance(inputs, tuple | list) and any(isinstance(part, Dataset) for part in inputs):
+        check_dataset("init_state", "inputs", inputs)
     if isinstance(inputs, Dataset):
         inputs = input_struct("init_state", inputs.example.inputs, inputs.standardize)
     elif isinstance(inputs, Sequence) and not isinstance(inputs, str) and not any(hasattr(x, "shape") for x in inputs):
@@ -171,7 +195,7 @@ def check_state(function: str, state: Any, name: str = "state") -> None:
 def check_variables(function: str, model: nn.Module, variables: Any, shapes: ModelShapes) -> None:
     """Raises `ValueError` unless variables are those of the model, with a list of others."""
     check_arrays(
-        f"{function}: the state does not belong to this {type(model).__name__} on images of this size",
+        f"{function}: the state does not belong to this {type(model).__name__} on inputs (images) of this shape",
         needed=shapes_by_path(shapes.variables),
         given=shapes_by_path({name: tree for name, tree in variables.items() if jax.tree.leaves(tree)}),
     )

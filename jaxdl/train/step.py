@@ -11,7 +11,8 @@ import optax
 from jax.core import Tracer
 
 from jaxdl.arguments import require, shown
-from jaxdl.data.checks import len_of
+from jaxdl.data import Dataset
+from jaxdl.data.checks import check_image_bytes, kinds, len_of
 from jaxdl.program_cache import remembered
 from jaxdl.train.history import Metrics
 from jaxdl.train.losses import Loss, Metric, cross_entropy
@@ -151,6 +152,8 @@ class Step:
 
     def lower(self, state: TrainState, batch: Batch | tuple[Any, Any]) -> jax.stages.Lowered:
         """The program for these arguments, not yet compiled: to be inspected, or compiled ahead of time."""
+        check_state("make_step", state)
+        _check_pair(batch)
         return self._evenly.lower(state, Batch(*batch))
 
     def place(self, state: TrainState) -> TrainState:
@@ -185,17 +188,16 @@ class Step:
 
     def _looked_at(self, state: TrainState, batch: Any) -> Batch:
         """The batch, after checks: of its form each time, of its numbers at the first of each shape and dtype."""
-        require(
-            isinstance(batch, tuple | list) and len(batch) == 2,
-            f"make_step: batch must be a pair (inputs, targets), (images, labels) for example, got {shown(batch)}",
-        )
+        _check_pair(batch)
         leaves, structure = jax.tree.flatten(tuple(batch))
         try:
             kind = structure, *((leaf.shape, leaf.dtype) for leaf in leaves)
         except AttributeError:
-            kinds = sorted({type(leaf).__name__ for leaf in leaves if not hasattr(leaf, "dtype")})
+            parts = [part if isinstance(part, list) else jax.tree.leaves(part) for part in batch]
+            wrong = [parts[i] if isinstance(batch[i], list) else leaf for i in (0, 1) for leaf in parts[i]]
+            found = sorted({type(leaf).__name__ for leaf in wrong if not hasattr(leaf, "dtype")})
             raise ValueError(
-                f"make_step: inputs and targets (images and labels) must be arrays, got {', '.join(kinds)}; use "
+                f"make_step: inputs and targets (images and labels) must be arrays, got {', '.join(found)}; use "
                 "numpy.asarray"
             ) from None
         if kind not in self._seen:
@@ -211,19 +213,39 @@ class Step:
         )
 
 
+def _check_pair(batch: Any) -> None:
+    remedy = ""
+    if isinstance(batch, Mapping) and len(batch) == 2:
+        remedy = f"; pass ({', '.join(f'batch[{name!r}]' for name in batch)})"
+    elif isinstance(batch, Dataset):
+        remedy = "; pass (train_set.inputs[:128], train_set.targets[:128]), or use data.batches"
+    require(
+        isinstance(batch, tuple | list) and len(batch) == 2,
+        f"make_step: batch must be a pair (inputs, targets), (images, labels) for example, got {shown(batch)}{remedy}",
+    )
+
+
 def check_first_batch(function: str, state: TrainState, batch: Batch, rule: Rule) -> None:
     """Raises `ValueError` unless a batch, a state, a model and a chain go together. Looks at class numbers."""
     leaves = jax.tree.leaves(batch)
     lengths = {leaf.shape[0] if leaf.ndim else None for leaf in leaves}
     require(
-        bool(jax.tree.leaves(batch.inputs)) and len(lengths) == 1 and lengths.isdisjoint((0, None)),
-        f"{function}: inputs and targets must be arrays [batch, ...] of one batch of 1 or more, got shapes "
-        f"{[list(leaf.shape) for leaf in leaves]}",
+        bool(jax.tree.leaves(batch.inputs)) and lengths.isdisjoint((0, None)),
+        f"{function}: inputs and targets (images and labels) must be arrays [batch, ...] of a batch of 1 or more, got "
+        f"{kinds(batch.inputs)} and {kinds(batch.targets)}",
     )
+    require(
+        len(lengths) == 1,
+        f"{function}: inputs and targets must be of one length, as many labels as images, got {kinds(batch.inputs)} "
+        f"and {kinds(batch.targets)}",
+    )
+    check_image_bytes(function, batch.inputs)
     structs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jax.dtypes.canonicalize_dtype(x.dtype)), batch)
     shapes = check_on_batch(function, rule.task, structs, None, augmented=True)
     check_variables(function, rule.task.model, state.variables, shapes)
-    if all(not isinstance(x, Tracer) and getattr(x, "is_fully_addressable", True) for x in leaves):
+    if all(isinstance(x, np.ndarray | jax.Array) and not isinstance(x, Tracer) for x in leaves) and all(
+        getattr(x, "is_fully_addressable", True) for x in leaves
+    ):
         check_class_numbers(function, rule.task, shapes.outputs, batch.targets)
     check_order(function, rule.tx, state.params, state.batch_stats)
 

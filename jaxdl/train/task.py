@@ -12,8 +12,8 @@ import numpy as np
 
 from jaxdl.arguments import check_function, require, shown
 from jaxdl.data import Dataset
-from jaxdl.data.checks import called, check_model_fits, count_outputs, input_struct, len_of
-from jaxdl.modules import ModelShapes, apply_model, check_model, model_shapes
+from jaxdl.data.checks import called, check_model_fits, count_outputs, input_struct, kinds, len_of, shapes_of
+from jaxdl.modules import ModelShapes, apply_model, check_model
 from jaxdl.train.losses import Loss, Metric, cross_entropy, error, label_smoothing
 from jaxdl.typing import Arrays, Batch
 
@@ -26,7 +26,7 @@ Augment: TypeAlias = Callable[..., Any]
 Metrics: TypeAlias = Mapping[str, Metric]
 """Metrics by name, as in {"error": train.error, "top5_error": train.top_k_error(5)}."""
 
-_TAKEN = ("loss", "finite", "learning_rate", "gradient_norm", "step", "seconds", "event")
+_TAKEN = ("loss", "finite", "learning_rate", "gradient_norm", "step", "seconds", "event", "member")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,11 @@ def make_task(
 ) -> Task:
     """Checks what a user passed, and makes a `Task` of it."""
     check_model(function, model)
-    require(loss is not label_smoothing, f"{function}: loss must be a function, got a class; pass label_smoothing(0.1)")
+    require(
+        not isinstance(loss, type),
+        f"{function}: loss must be a function, got a class, {loss}; pass one of its objects, label_smoothing(0.1) for "
+        "example",
+    )
     check_function(function, "loss", loss, "train.cross_entropy")
     for name, example in (("preprocess", "train_set.standardize"), ("augment", "data.CROP_AND_FLIP")):
         value = {"preprocess": preprocess, "augment": augment}[name]
@@ -102,7 +106,8 @@ def make_task(
     for name, metric in metrics.items():
         require(
             name not in _TAKEN and "/" not in name,
-            f"{function}: a metric cannot be called {name!r}: this name is taken, or has a / in it",
+            f"{function}: a metric cannot be called {name!r}: this name is taken, or has a / in it; use another, but "
+            f"for {', '.join(_TAKEN)}",
         )
         check_function(function, f"metrics[{name!r}]", metric, "train.error")
         require(
@@ -130,13 +135,14 @@ def check_on_batch(
         batch = _check_augment(function, task.augment, batch)
         shapes = None
     inputs = input_struct(function, batch.inputs, task.preprocess)
-    shapes = shapes or model_shapes(task.model, inputs)
+    shapes = shapes or shapes_of(function, task.model, inputs)
     examples = len_of(batch)
     outputs = jax.tree.map(lambda o: jax.ShapeDtypeStruct((examples, *o.shape[1:]), o.dtype), shapes.outputs)
     for leaf in jax.tree.leaves(shapes.outputs):
         require(
             len(leaf.shape) >= 1 and leaf.shape[0] == 1,
-            f"{function}: {type(task.model).__name__} must give outputs [batch, ...], got {leaf} for one example",
+            f"{function}: {type(task.model).__name__} must give outputs [batch, ...], got {kinds(leaf)} for one "
+            "example",
         )
     named = {"loss": task.loss, **{f"metrics[{name!r}]": f for name, f in task.metrics_for(outputs, batch.targets)}}
     for name, f in named.items():
@@ -145,7 +151,18 @@ def check_on_batch(
 
 
 def check_class_numbers(function: str, task: Task, outputs: Any, targets: Any) -> None:
-    """Raises `ValueError` if a label is not in [0, outputs); looks at the numbers, so outside of jit only."""
+    """Raises `ValueError` if a label is not in [0, outputs), or a soft one no row of probabilities.
+
+    Looks at the numbers, so outside of jit only.
+    """
+    if is_of_classes(task.loss) and getattr(targets, "ndim", 0) == 2:
+        lowest, sums = float(np.min(targets)), np.sum(np.asarray(targets, np.float32), 1)
+        require(
+            lowest >= 0 and bool(np.allclose(sums, 1, atol=0.02)),
+            f"{function}: soft labels must be rows of probabilities, that sum to 1, got numbers from {lowest:.3g} and "
+            f"sums of {np.min(sums):.3g}..{np.max(sums):.3g}; for numbers to predict pass loss=train.squared_error, "
+            "for several labels at once train.sigmoid_cross_entropy",
+        )
     integers = hasattr(targets, "dtype") and targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer)
     if not integers or not (is_of_classes(task.loss) or error in dict(task.metrics_for(outputs, targets)).values()):
         return
@@ -154,7 +171,12 @@ def check_class_numbers(function: str, task: Task, outputs: Any, targets: Any) -
     require(
         lowest >= 0 and highest < classes,
         f"{function}: labels must be in 0..{classes - 1} as the model has {classes} outputs, "
-        f"got labels {lowest}..{highest}; leave out examples that have no class",
+        f"got labels {lowest}..{highest}; "
+        + (
+            "leave out examples that have no class"
+            if lowest < 0
+            else f"make it with num_classes={highest + 1}, or more"
+        ),
     )
 
 
@@ -168,11 +190,6 @@ def with_batch(example: Any, batch: int) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype), example)
 
 
-def kinds(tree: Any) -> str:
-    """Dtypes and shapes, for messages."""
-    return ", ".join(f"{leaf.dtype} {list(leaf.shape)}" for leaf in jax.tree.leaves(tree))
-
-
 def _check_augment(function: str, augment: Augment, batch: Batch) -> Batch:
     """What an augmentation makes of a batch, by shapes alone; raises `ValueError` if it is not as many examples."""
     examples = len_of(batch)
@@ -183,16 +200,23 @@ def _check_augment(function: str, augment: Augment, batch: Batch) -> Batch:
         found = called(function, "augment", what, augment, keys, *batch)
         require(
             isinstance(found, tuple | list) and len(found) == 2,
-            f"{function}: augment takes (keys, inputs, targets), so it must give (inputs, targets), got {shown(found)}",
+            f"{function}: augment takes (keys, inputs, targets), so it must give (inputs, targets), got {kinds(found)}",
         )
         made = Batch(*found)
     else:
         made = batch._replace(inputs=called(function, "augment", what, augment, keys, batch.inputs))
-    for leaf in jax.tree.leaves(made):
+    for name, before, after in zip(("images", "labels"), batch, made, strict=True):
+        leaves = jax.tree.leaves(after)
         require(
-            getattr(leaf, "shape", ())[:1] == (examples,),
-            f"{function}: augment must give as many images as it is given, {kinds(batch)}, got {leaf}",
+            (bool(leaves) or not jax.tree.leaves(before))
+            and all(getattr(leaf, "shape", ())[:1] == (examples,) for leaf in leaves),
+            f"{function}: augment must give as many {name} as it is given, {kinds(before)}, got {kinds(after)}",
         )
+    require(
+        not any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(made)),
+        f"{function}: augment gives keys in the place of images, {kinds(made.inputs)}; its arguments are (keys, "
+        "images), in this order",
+    )
     return made
 
 
@@ -211,11 +235,17 @@ def _check_values(function: str, name: str, f: Callable, outputs: Any, targets: 
     what = f"outputs {kinds(outputs)} and targets {kinds(targets)}"
     found = called(function, name, what, f, outputs, targets)
     shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", np.dtype(object))
-    remedy = "; leave the mean over the batch to the step" if shape == () else ""
+    remedy = ""
+    if shape == ():
+        remedy = "; leave the mean over the batch to the step"
+    elif shape is not None and len(shape) > 1 and shape[0] == examples:
+        remedy = "; take the mean of each example, .mean(-1) for example"
+    elif name == "loss" and shape == (examples,):
+        remedy = "; a loss has a gradient, so it must be floating point: it may be one of metrics"
     wanted = jnp.floating if name == "loss" else jnp.number
     fits = shape == (examples,) and (jnp.issubdtype(dtype, wanted) or (name != "loss" and dtype == jnp.bool_))
     require(
         fits,
         f"{function}: {name} must map outputs [batch, ...] and targets [batch, ...] to one number for each example, "
-        f"[batch], got {found} for a batch of {examples}{remedy}",
+        f"[batch], got {kinds(found)} for a batch of {examples}{remedy}",
     )

@@ -87,7 +87,7 @@ def train_step(
         state.params,
         value=value,
         batch_stats=carried["batch_stats"],
-        value_fn=lambda params: measured(params, gradient=False)[0],
+        value_fn=lambda params: measured(params, gradient=False),
         grad_fn=lambda params, number: measured(params, gradient=True, scale=None)[1],
     )
     params = optax.apply_updates(state.params, updates)

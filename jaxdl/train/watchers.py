@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,11 @@ class EarlyStopping:
     """
 
     def __init__(self, metric: str = "error", *, patience: int = 5, least: float = 0.0):
-        require(isinstance(metric, str), f"EarlyStopping: metric must be a metric's name, got metric={shown(metric)}")
+        require(
+            isinstance(metric, str) and bool(metric),
+            f"EarlyStopping: metric must be a metric's name, got metric={shown(metric)}; pass "
+            'EarlyStopping("error", patience=5) for example',
+        )
         check_integer("EarlyStopping", "patience", patience, at_least=1)
         check_real("EarlyStopping", "least", least, at_least=0)
         self.metric, self.patience, self.least = metric, patience, least
@@ -75,6 +80,7 @@ class JsonLines:
             f"JsonLines: there is no folder {self.path.parent}; make it first, or use another",
         )
         require(not self.path.is_dir(), f"JsonLines: path={str(path)!r} is a folder; name a file in it")
+        _check_writable("JsonLines", "path", self.path, self.path.parent)
 
     def __call__(self, event: Event) -> None:
         """Writes what there is to write."""
@@ -121,8 +127,14 @@ class TensorBoard:
 
     def __init__(self, folder: str | os.PathLike):
         require(
-            isinstance(folder, str | os.PathLike), f"TensorBoard: folder must be a path, got folder={shown(folder)}"
+            isinstance(folder, str | os.PathLike) and str(folder) != "",
+            f"TensorBoard: folder must be a path, got folder={shown(folder)}",
         )
+        there = next(place for place in (Path(folder).absolute(), *Path(folder).absolute().parents) if place.exists())
+        require(
+            there.is_dir(), f"TensorBoard: folder={str(folder)!r} must be a folder, got the file {there}; name another"
+        )
+        _check_writable("TensorBoard", "folder", Path(folder), there)
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
@@ -153,6 +165,17 @@ class TensorBoard:
         writer = self._writers.pop(member, None)
         if writer is not None:
             writer.close()
+
+
+def _check_writable(function: str, name: str, path: Path, folder: Path) -> None:
+    """Raises `ValueError` if no file can be made in `folder`, or the one at `path` cannot be written to."""
+    reason = "it is read-only" if path.is_file() and not os.access(path, os.W_OK) else ""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+    require(not reason, f"{function}: {name}={str(path)!r} cannot be written to: {reason}; name another")
 
 
 def print_evaluations(event: Event) -> None:

@@ -147,7 +147,7 @@ def test_an_evaluation_of_many_batches_does_not_deadlock():
     state = train.init_state(model, optim.sgd(0.1), KEY, wide_set.image_shape)
     step = train.make_step(model, optim.sgd(0.1), parallel="sharded", preprocess=wide_set.standardize)
     state = step.place(state)
-    expected = train.evaluate(jax.device_put(state, jax.devices()[0]), model, wide_set)
+    expected = train.evaluate(model, jax.device_put(state, jax.devices()[0]), wide_set)
     assert train.evaluate(model, state, wide_set, batch_size=1).loss == pytest.approx(expected.loss, rel=1e-5)
 
 
