@@ -30,7 +30,7 @@ OURS = {
     "momentum": optim.momentum(rate(0.01)),
     "momentum l2": optim.sgd(rate(0.01), momentum=0.9, weight_decay=0.01),
     "momentum dampened": optim.momentum(rate(0.01), dampening=0.3),
-    "momentum dampened l2": optim.momentum(rate(0.01), decay=0.8, dampening=0.9, weight_decay=0.1),
+    "momentum dampened l2": optim.momentum(rate(0.01), momentum=0.8, dampening=0.9, weight_decay=0.1),
     "nesterov": optim.nesterov(rate(0.01)),
     "nesterov l2": optim.sgd(rate(0.01), momentum=0.95, nesterov=True, weight_decay=0.01),
     "adagrad": optim.adagrad(rate(0.1)),

@@ -668,7 +668,7 @@ CALLS = [
         "train.cross_entropy(jnp.ones((4, 1)), jnp.zeros(4, int))",
         "one output is no choice || train.sigmoid_cross_entropy",
     ),
-    ("train.cross_entropy(jnp.ones((4, 1)), jnp.ones((4, 1)))", "use labels[:, 0]"),
+    ("train.cross_entropy(jnp.ones((4, 1)), jnp.ones((4, 1)))", "one output is no choice || train.squared_error"),
     (
         'train.cross_entropy({"a": jnp.ones((4, 10))}, jnp.zeros(4, int))',
         "takes logits || got {a: float32 [4, 10]} and int32 [4] || lambda outputs, targets: cross_entropy(",
@@ -1005,7 +1005,7 @@ CALLS = [
     ),
     (
         'ensemble.evaluate(LINE, LINES, COLUMN, average="outputs", metrics={"e": train.error})',
-        "metrics['e'] is called with || use labels[:, 0]",
+        "metrics['e'] is called with || one output is no choice",
     ),
     ("ensemble.evaluate(LINE, LINES, NUMBERED)", "Dense has one output, whose softmax is always 1"),
     ("ensemble.evaluate(NET, MEMBERS_OF_NET, no_names(SET.labels + 9))", "labels must be in 0..9 || got labels 9..18"),

@@ -210,8 +210,8 @@ class Dataset:
           >>> len(train_set), len(held_out)
           (9000, 1000)
         """
-        share = np.asarray(share) if isinstance(share, jax.Array) else share
-        check_real("split_at_random", "share", share, at_least=0, below=1, remedy="pass 0.9 for example")
+        number: Any = np.asarray(share) if isinstance(share, jax.Array) else share
+        check_real("split_at_random", "share", number, at_least=0, below=1, remedy="pass 0.9 for example")
         check_key("split_at_random", "key", key)
         first = round(float(share) * len(self))
         require(

@@ -27,7 +27,7 @@ class EarlyStopping:
       least: a new best must be better by more than this.
 
     Raises:
-      ValueError: an attribute is out of its range; or, at the first evaluation, there is no such metric.
+      ValueError: an attribute is out of its range; or, after the first updates, there is no such metric.
 
     Reference: Prechelt, `Early Stopping - but when?`, 1998 (criterion UP, without its strips).
     """
@@ -44,6 +44,8 @@ class EarlyStopping:
 
     def __call__(self, event: Event) -> bool:
         """Whether to end the run."""
+        if isinstance(event, Stepped):  # evaluations tell the same metrics
+            _check_known(self.metric, event.metrics.metrics)
         return isinstance(event, Started | Evaluated) and self._waited(event.history) >= self.patience
 
     def _waited(self, history: History) -> int:
@@ -206,12 +208,15 @@ def evaluations(history: History, metric: str) -> np.ndarray:
     """The evaluations of one metric, or of the "loss"."""
     if metric == "loss" or not len(history.eval_step):
         return history.eval_loss
-    require(
-        metric in history.eval_metrics,
-        f"EarlyStopping: there is no metric {metric!r} in the evaluations; there are "
-        f"{', '.join(['loss', *history.eval_metrics])}",
-    )
+    _check_known(metric, history.eval_metrics)
     return history.eval_metrics[metric]
+
+
+def _check_known(metric: str, metrics: Mapping[str, Any]) -> None:
+    require(
+        metric == "loss" or metric in metrics,
+        f"EarlyStopping: there is no metric {metric!r} in the evaluations; there are {', '.join(['loss', *metrics])}",
+    )
 
 
 def _finite(line: Mapping[str, Any]) -> dict[str, Any]:
