@@ -1,14 +1,17 @@
 """A population of ResNets, killed in one process and ended in another: the same bits."""
 
+import functools
 import signal
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
+import optax
 import pytest
-from helpers import started
+from helpers import numbers, random_dataset, started
 
-from jaxdl import train
+from jaxdl import models, optim, train
 
 CHILD = Path(__file__).parent / "children" / "train_population.py"
 STEPS = 12
@@ -49,3 +52,30 @@ def test_killed_and_rerun_it_ends_with_the_same_bits(via, tmp_path):
     assert "the loss is" in str(expected[0][2])
     for mine, wanted in zip(found, expected, strict=True):
         np.testing.assert_array_equal(mine, wanted)
+
+
+@pytest.mark.parametrize("via", ["vmap", "loop"])
+def test_other_hyperparameters_are_another_run(via, tmp_path):
+    """A checkpoint holds them: going on from it with others, silently with the old ones, would be a wrong result."""
+    tx = optax.inject_hyperparams(optim.momentum)(learning_rate=0.1)
+    dataset, model, keys = random_dataset(), models.mlp(3, widths=(4,)), jax.random.split(jax.random.key(0), 2)
+
+    def run(rates):
+        found = {"keys": keys, "batch_size": 10, "via": via, "checkpoint_dir": tmp_path, "progress": False}
+        return train.population(model, tx, dataset, steps=3, hyperparams={"learning_rate": rates}, **found)
+
+    first = run([0.1, 0.2])
+    jax.tree.map(np.testing.assert_array_equal, numbers(run([0.1, 0.2]).state), numbers(first.state))
+    with pytest.raises(ValueError, match="learning_rate.*there"):
+        run([0.1, 0.3])
+
+
+def test_other_hyperparameters_of_a_single_run(tmp_path):
+    tx = optax.inject_hyperparams(optim.momentum)(learning_rate=optim.cosine_decay(0.1, 9), momentum=0.9)
+    dataset, model = random_dataset(), models.mlp(3, widths=(4,))
+    state = train.init_state(model, tx, jax.random.key(0), dataset)
+    run = functools.partial(train.fit, model=model, tx=tx, train_set=dataset, batch_size=10, checkpoint_dir=tmp_path)
+    state, _ = run(state, steps=3, progress=False)  # the scheduled rate is another by now, and no obstacle
+    state, _ = run(state, steps=5, progress=False)
+    with pytest.raises(ValueError, match="momentum.*there"):
+        run(train.set_hyperparams(state, momentum=0.5), steps=7, progress=False)

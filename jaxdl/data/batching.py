@@ -66,8 +66,11 @@ def take_batch(inputs: Arrays, targets: Arrays, rows: jax.Array) -> Batch:
         bool(shapes) and all(shapes),
         f"take_batch: inputs and targets must be arrays [n, ...], got {shown(inputs)} and {shown(targets)}",
     )
-    lengths = sorted({shape[0] for shape in shapes})
-    require(len(lengths) == 1, f"take_batch: images and labels must be of one length, got {lengths}")
+    lengths = list(dict.fromkeys(shape[0] for shape in shapes))
+    require(
+        len(lengths) == 1,
+        f"take_batch: images and labels must be of one length, got {' and '.join(map(str, lengths))}",
+    )
     if isinstance(rows, np.ndarray) and rows.size:
         require(
             bool(rows.min() >= 0) and bool(rows.max() < lengths[0]),

@@ -21,7 +21,14 @@ def check_inputs(where: str, inputs: Any) -> None:
             f"{where}: inputs {inputs.dtype} {inputs.shape} look like images [n, channels, height, width]; use "
             'inputs.transpose(0, 2, 3, 1). (If they are something else, pass them in a dict, {"x": inputs}.)',
         )
+    if _depth(inputs) in (3, 4):
+        _check_images(where, inputs)
     _check_arrays(where, "inputs", inputs, None)
+
+
+def _depth(lists: Any) -> int:
+    """How many axes nested lists have."""
+    return 1 + _depth(lists[0] if lists else None) if isinstance(lists, list) else 0
 
 
 def _check_arrays(where: str, name: str, tree: Any, examples: int | None) -> None:
@@ -56,9 +63,9 @@ def _check_arrays(where: str, name: str, tree: Any, examples: int | None) -> Non
 
 def check_targets(where: str, targets: Any, examples: int, classes: int) -> None:
     """Raises `ValueError` unless targets are arrays, and with classes labels or one number for each class."""
-    if classes and not (
-        isinstance(targets, np.ndarray) and targets.dtype.kind in "fb" and targets.shape == (examples, classes)
-    ):
+    are_arrays = isinstance(targets, np.ndarray)
+    one_for_each = are_arrays and targets.dtype.kind in "fbV" and targets.shape == (examples, classes)
+    if classes and (not one_for_each or targets.dtype == np.float64):
         _check_labels(where, targets, examples, classes)
     _check_arrays(where, "targets", targets, examples)
 
@@ -153,13 +160,14 @@ def _check_labels(where: str, labels: Any, examples: int, classes: int) -> None:
         raise ValueError(
             f"{where}: {what}, {got}; labels are class numbers, and one-hot ones become them by "
             f"labels.argmax(1).astype(np.int32); soft ones are float32 [{examples}, {classes}]"
+            + (", labels.astype(np.float32)" if labels.shape[1] == classes else "")
         )
     require(labels.shape == (examples,), f"{where}: {what}, {got}, for {examples} images")
-    are_whole = labels.dtype.kind == "f" and bool(np.all(labels == np.round(labels)))
+    if labels.dtype.kind == "f" and np.all(labels == np.round(labels)):
+        what += " (labels.astype(np.int32))"
     require(
         labels.dtype.kind in "iub",
-        f"{where}: {what}, {got}; class numbers are needed, from 0 to {classes - 1}"
-        + ("; use labels.astype(np.int32)" if are_whole else ""),
+        f"{where}: {what}, {got}; class numbers are needed, from 0 to {classes - 1}",
     )
     low, high = int(labels.min()), int(labels.max())
     require(

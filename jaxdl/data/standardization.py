@@ -80,7 +80,7 @@ def channel_statistics(images: np.ndarray) -> Standardize:
     variance = np.sum(counts * np.square(values - mean[:, None]), 1) / counts.sum(1)
     require(
         bool(np.all(variance > 0)),
-        "a channel of the images is constant, so it cannot be standardised by its own statistics; leave it out, or "
+        "a channel is constant over all images, so it cannot be standardised by its own statistics; leave it out, or "
         "pass standardize=data.Standardize(mean, std) with a std of 1 for it",
     )
     return Standardize(tuple(map(float, mean)), tuple(map(float, np.sqrt(variance))))

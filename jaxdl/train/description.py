@@ -10,6 +10,7 @@ import optax
 from jaxdl.data import Dataset
 from jaxdl.identity import describe
 from jaxdl.train.arrays import crc32
+from jaxdl.train.hyperparams import injected_hyperparams
 from jaxdl.train.state import TrainState
 from jaxdl.train.task import Task
 
@@ -31,6 +32,8 @@ def describe_run(
     parts = {"model": task.model, "loss": task.loss, "metrics": None if task.metrics is None else dict(task.metrics)}
     parts |= {"preprocess": task.preprocess, "augment": task.augment}
     described = {}
+    # A checkpoint holds them, so those of a state that is given in its place would be lost without a word.
+    parts |= {"hyperparams": injected_hyperparams(state.opt_state)}
     for name, value in {**parts, **settings, "optimizer": tx.update}.items():
         described[name], unknown = describe(value)
         if unknown:

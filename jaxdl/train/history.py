@@ -54,7 +54,7 @@ class History(NamedTuple):
         return cls(int32, float32, {}, float32, float32, int32, float64, {}, float64, 0.0, int32, int32)
 
     def columns(self) -> dict[str, Any]:
-        """Everything by name, without dicts in it: metrics under their own names, those of evaluations as "eval_error"."""
+        """All fields by name, in one dict: metrics under their own names, those of evaluations as "eval_error"."""
         fields = self._asdict()
         metrics, of_evaluations = fields.pop("metrics"), fields.pop("eval_metrics")
         return {**fields, **metrics, **{f"eval_{name}": values for name, values in of_evaluations.items()}}

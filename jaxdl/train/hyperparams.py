@@ -88,5 +88,21 @@ def with_hyperparams(function: str, state: TrainState, values: Mapping[str, Any]
     return state._replace(opt_state=opt_state)
 
 
+def injected_hyperparams(opt_state: Any) -> dict[str, Any]:
+    """What `optax.inject_hyperparams` keeps in a state and no schedule changes: lists of numbers, by name."""
+    found: dict[str, Any] = {}
+
+    def note(node):
+        if _injected(node):
+            scheduled = getattr(node, "hyperparams_states", {})
+            for name, value in node.hyperparams.items():
+                if name not in scheduled:
+                    found.setdefault(name, []).append(np.asarray(value, np.float64).tolist())
+            jax.tree.map(note, node.inner_state, is_leaf=_injected)
+
+    jax.tree.map(note, opt_state, is_leaf=_injected)
+    return found
+
+
 def _injected(node: Any) -> bool:
     return hasattr(node, "hyperparams")

@@ -202,8 +202,7 @@ def population(
         if checkpoint_dir is not None:
             folder = Path(checkpoint_dir)
             checkpoints = stack.enter_context(Checkpoints(folder, keep=keep_checkpoints, function=name))
-            values = {key: np.asarray(value).tolist() for key, value in (hyperparams or {}).items()}
-            settings = {"batch_size": batch_size, "accumulate": accumulate, "hyperparams": values}
+            settings = {"batch_size": batch_size, "accumulate": accumulate}
             about = describe_run(name, task, tx, state, train_set, eval_set, **settings)
             keeper = Keeper(checkpoints, about, every=checkpoint_every or steps_per_epoch)
             state, step, histories, members = keeper.resume(state, steps, len(keys))
