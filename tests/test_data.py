@@ -69,7 +69,7 @@ def test_part_of_a_split(fashion):
     [
         (
             {"inputs": np.zeros((3, 4, 4, 1))},
-            r"takes uint8 images, .* inputs are float64 \(3, 4, 4, 1\); scale to 0..255 and use \(255 \* images\).round",
+            r"takes uint8 images, .* float64 \(3, 4, 4, 1\); scale to 0..255 and use \(255 \* images\).round",
         ),
         ({"inputs": np.full((3, 4, 4, 1), 254.0)}, r"inputs are float64 .*; use images.round\(\).astype\(np.uint8\)"),
         ({"inputs": np.full((3, 4, 4, 1), -1.5)}, "with numbers in -1.5..-1.5 .*; undo what standardised them"),

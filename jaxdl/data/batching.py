@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +62,7 @@ def take_batch(inputs: Arrays, targets: Arrays, rows: jax.Array) -> Batch:
         isinstance(rows, jax.Array | np.ndarray) and jnp.issubdtype(rows.dtype, jnp.integer),
         f"take_batch: rows must be an array of integers, got rows={shown(rows)}; pass np.array([0, 1]) for example",
     )
-    shapes = [getattr(leaf, "shape", ()) for leaf in jax.tree.leaves((inputs, targets))]
+    shapes: list[Any] = [getattr(leaf, "shape", ()) for leaf in jax.tree.leaves((inputs, targets))]
     require(
         bool(shapes) and all(shapes),
         f"take_batch: inputs and targets must be arrays [n, ...], got {shown(inputs)} and {shown(targets)}",

@@ -59,7 +59,8 @@ def make_step(
 
     Args:
       model: a module called as `model(inputs, train=bool)`, or `model(inputs)` if it does not take `train`. Every
-        collection that it keeps travels in the state; it is given random numbers for every name that it asks for
+        collection that it keeps travels in the state (numbers that devices compute from their own parts of a batch are
+        averaged over devices after the step); it is given random numbers for every name that it asks for
         (`self.make_rng("noise")`); scalars that it sows as "losses" are added to the loss.
       tx: the optimizer.
       devices: by default all, those of other processes included.
