@@ -261,7 +261,7 @@ def test_a_checkpoint_whose_files_are_all_damaged_is_reported_with_its_folder(wr
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": models.mlp(3, widths=(5,))}, r"model: there NoisyNormNet, here jaxdl.models.mlp.MLP"),
+        ({"model": models.mlp(3, widths=(5,))}, r"model: there NoisyNormNet, here jaxdl.models.perceptrons.MLP"),
         ({"tx": optim.adam(0.1)}, r"opt_state/0/\d/.*"),
         ({"dataset": random_dataset(50, seed=1)}, r"data: there <random train: 50 images.*CRC-32"),
         ({"dataset": random_dataset(60)}, r"data: there <random train: 50 images .*, here <random train: 60 images"),

@@ -89,12 +89,12 @@ def test_part_of_a_split(fashion):
         ({"targets": [0, 1, 0]}, r"a NumPy array, got list; use np.array\(labels, np.int32\)"),
         (
             {"targets": np.zeros(3)},
-            r"labels must be int32 \[3\], .*, got float64 \(3,\); class numbers are needed, from 0 to 1$",
+            r"labels must be int32 \[3\], .*, got float64 \(3,\); class numbers are needed, from 0 to 1",
         ),
         ({"targets": np.zeros(2, np.int32)}, r"labels must be int32 \[3\], .*got int32 \(2,\), for 3 images"),
         (
-            {"targets": np.eye(3, 2)},
-            r"got float64 \(3, 2\); .*one-hot ones become them by labels.argmax\(1\).astype\(np.int32\)",
+            {"targets": np.eye(3, 2, dtype=np.int32)},
+            r"got int32 \(3, 2\); .*one-hot ones become them by labels.argmax\(1\).astype\(np.int32\)",
         ),
         ({"targets": np.zeros((3, 1), np.int32)}, r"got int32 \(3, 1\); use labels\[:, 0\]"),
         ({"targets": np.array([0, 1, 0])}, r"got int64 \(3,\); use labels.astype\(np.int32\)$"),

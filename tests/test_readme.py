@@ -31,7 +31,10 @@ def test_script(tmp_path):
     own_data = own_data.replace("init_fitted", "init_state").replace("tx", "adam").replace("history", "table_history")
     own_data = own_data.replace("train_set", "table_set").replace("eval_set=test_set", "eval_set=held_out")
     own_loop = (
-        OWN_LOOP.replace("steps=1000", "steps=100").replace("state", "looped").replace("init_looped", "init_state")
+        OWN_LOOP.replace("steps=1000", "steps=10")
+        .replace("% 100", "% 10")
+        .replace("state", "looped")
+        .replace("init_looped", "init_state")
     )
     script = f"""{SCRIPT}
 import flax.linen as nn
@@ -51,8 +54,8 @@ print(len(found.histories), int(state.step))
     command, environment = [sys.executable, "-c", script], os.environ | {"XLA_FLAGS": ""}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    *_, first, second, third, hundredth, evaluated, last = done.stdout.splitlines()
-    assert hundredth.startswith("100 ")
+    *_, first, second, third, tenth, evaluated, last = done.stdout.splitlines()
+    assert tenth.startswith("10 ")
     assert evaluated.startswith("Metrics(loss=")
     assert [float(line.split()[1]) < 25 for line in (first, second, third)] == [True] * 3
     assert float(third.split()[1]) < 20  # % of the test images, three members

@@ -54,7 +54,7 @@ class ListField(nn.Module):
         return x
 
 
-class NoTrainFlag(nn.Module):
+class Nothing(nn.Module):
     def __call__(self, x):
         return x
 
@@ -65,11 +65,11 @@ class NoTrainFlag(nn.Module):
         ((MODEL, TX, 0, (6, 5, 2)), r"key must be one typed PRNG key, got key=0; pass jax.random.key\(seed\)"),
         ((MODEL, TX, jax.random.PRNGKey(0), (6, 5, 2)), "key must be one typed PRNG key"),
         ((MODEL, TX, jax.random.split(KEY), (6, 5, 2)), "key must be one typed PRNG key"),
-        ((MODEL, TX, KEY, (6, 5)), r"image_shape must be \(height, width, channels\), got \(6, 5\)"),
+        ((MODEL, TX, KEY, "6x5"), "got '6x5'"),
         ((MODEL, TX, KEY, (6, 0, 2)), "image_shape must be an integer >= 1, got image_shape=0"),
         ((NoisyNormNet, TX, KEY, (6, 5, 2)), "model must be a flax.linen module, got"),
         ((ListField([1]), TX, KEY, (6, 5, 2)), "ListField has a field that cannot be hashed, .*; use tuples for lists"),
-        ((NoTrainFlag(), TX, KEY, (6, 5, 2)), "NoTrainFlag.__call__ must take the keyword train"),
+        ((Nothing(), TX, KEY, (6, 5, 2)), "Nothing has no parameters to train"),
         ((MODEL, 0.1, KEY, (6, 5, 2)), r"tx must be an optax gradient transformation, got 0.1; pass optim.sgd\(0.1\)"),
     ],
 )

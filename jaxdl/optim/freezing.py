@@ -8,6 +8,7 @@ import jax
 import optax
 
 from jaxdl.arguments import check_function, check_real, require, shown
+from jaxdl.optim.checks import check_opt_state
 from jaxdl.tree import find_states, is_part, names_in, path_name
 from jaxdl.typing import Params
 
@@ -82,6 +83,7 @@ def refreeze(opt_state: Any, predicate: Predicate, params: Params) -> Any:
         last stage of unfreezing.)
     """
     check_function("refreeze", "predicate", predicate, _PREDICATE)
+    check_opt_state("refreeze", opt_state)
     require(len(find_states(opt_state, FreezeState)) == 1, "refreeze: the optimizer state must hold one optim.freeze")
     marks = FreezeState(_marks("refreeze", predicate, params, may_freeze_none=True))
     is_freeze = lambda node: isinstance(node, FreezeState)  # noqa: E731
@@ -201,9 +203,18 @@ def _marks(function: str, predicate: Predicate, params: Params, *, may_freeze_no
     if isinstance(predicate, UnfreezingStage):
         _check_all_used("gradual_unfreezing", predicate.groups, params)
         may_freeze_none |= predicate.trained == len(predicate.groups)
-    marks = jax.tree_util.tree_map_with_path(
-        lambda path, _: FrozenMark() if predicate(path_name(path)) else TrainedMark(), params
-    )
+
+    def mark(path, _):
+        try:
+            is_frozen = predicate(path_name(path))
+        except (AttributeError, TypeError) as error:
+            raise ValueError(
+                f"{function}: predicate is called with a parameter's path, {path_name(path)!r}, and fails: "
+                f"{type(error).__name__}: {error}; pass {_PREDICATE} for example"
+            ) from error
+        return FrozenMark() if is_frozen else TrainedMark()
+
+    marks = jax.tree_util.tree_map_with_path(mark, params)
     frozen = jax.tree.leaves(_frozen(marks))
     for wrong, what in ((all(frozen), "freezes every parameter"), (not any(frozen), "freezes no parameter")):
         allowed = is_part(params) or (may_freeze_none and not any(frozen))

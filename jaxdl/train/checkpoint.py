@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxdl.arguments import check_integer, require
+from jaxdl.arguments import check_integer, require, shown
 from jaxdl.identity import differences
 from jaxdl.train.arrays import (
     Outline,
@@ -90,15 +91,26 @@ def restore(
       >>> int(restored.step), len(history.loss)
       (5, 5)
     """
-    path = Path(folder)
-    require(
-        which in ("newest", "best") or (isinstance(which, int) and not isinstance(which, bool)),
-        f'restore: which must be "newest", "best" or a number of updates, got which={which!r}',
-    )
+    path, which = check_source("restore", folder, which)
     check_state("restore", like, "like")
-    with Checkpoints(path, keep=None, must_exist=True) as checkpoints:
+    with Checkpoints(path, keep=None, must_exist=True, function="restore") as checkpoints:
         _, state, histories, members = checkpoints.read(Outline.of(like), which)
     return state, histories[0] if members is None else tuple(histories)
+
+
+def check_source(function: str, folder: Any, which: Any) -> tuple[Path, Any]:
+    """Where to read, and which checkpoint; raises `ValueError` for what is no path, or names no checkpoint."""
+    require(
+        isinstance(folder, str | os.PathLike),
+        f"{function}: folder must be the checkpoint_dir of a run, got folder={shown(folder)}",
+    )
+    if isinstance(which, np.integer):
+        which = int(which)
+    require(
+        which in ("newest", "best") or (isinstance(which, int) and not isinstance(which, bool)),
+        f'{function}: which must be "newest", "best" or a number of updates, got which={shown(which)}',
+    )
+    return Path(folder), which
 
 
 class Checkpoints:
@@ -116,7 +128,7 @@ class Checkpoints:
 
         self.folder, self.function, self._pending = folder, function, None
         if must_exist and not folder.is_dir():
-            raise FileNotFoundError(f"restore: there is no folder {folder}")
+            raise FileNotFoundError(f"{function}: there is no folder {folder}")
         if not must_exist:
             _check_writable(function, folder)
         preservation: Any = ocp.training.preservation_policies.PreserveAll() if keep is None else _Preserved(self, keep)
@@ -277,8 +289,10 @@ class Checkpoints:
                 DamagedCheckpointWarning,
                 stacklevel=4,
             )
+        why = ", none of which was evaluated" if which == "best" and steps and not tried else ""
         raise FileNotFoundError(
-            f"there is no checkpoint {which!r} that can be read in {self.folder}; there are the steps {steps}"
+            f"{self.function}: there is no checkpoint {which!r} that can be read in {self.folder}; there are the steps "
+            f"{steps}{why}"
         )
 
     def _metadata(self, step: int) -> dict[str, Any] | None:

@@ -36,6 +36,7 @@ from jaxdl.train.sharding import Parallel, make_layout
 from jaxdl.train.state import TrainState, check_state, check_variables
 from jaxdl.train.task import Augment, Preprocess, check_task, make_task
 from jaxdl.train.update import BatchNormMode, make_rule
+from jaxdl.train.watchers import EarlyStopping
 from jaxdl.tree import find_states
 from jaxdl.typing import Device
 
@@ -172,7 +173,6 @@ def fit(
     if scan is not None:
         check_flag("fit", "scan", scan)
     check_progress("fit", progress)
-    check_watchers("fit", watch)
     _check_division(batch_size, len(layout.devices), accumulate)
     check_checkpointing("fit", checkpoint_dir, checkpoint_every, keep_checkpoints)
     check_choice("fit", "on_nonfinite", on_nonfinite, ("stop", "skip", "roll_back"))
@@ -182,6 +182,7 @@ def fit(
     )
     shapes = check_task("fit", task, train_set, batch_size)
     check_variables("fit", model, state.variables, shapes)
+    check_watchers("fit", watch, eval_set, task.metrics_for(shapes.outputs, train_set.example.targets))
     check_order("fit", tx, state.params, state.batch_stats)
     step = int(state.step)
     require(
@@ -281,8 +282,8 @@ def check_progress(function: str, progress: Any) -> None:
         check_function(function, "progress", progress, "True, False, or lambda step, loss: print(step, loss)")
 
 
-def check_watchers(function: str, watch: Any) -> None:
-    """Raises `ValueError` unless `watch` is a sequence of functions."""
+def check_watchers(function: str, watch: Any, eval_set: Dataset | None, metrics: Sequence[tuple[str, Metric]]) -> None:
+    """Raises `ValueError` unless `watch` is a sequence of functions, and there is what `EarlyStopping` looks at."""
     example = 'pass watch=[train.EarlyStopping("error", patience=5)] for example'
     require(
         isinstance(watch, Sequence) and not isinstance(watch, str),
@@ -293,6 +294,12 @@ def check_watchers(function: str, watch: Any) -> None:
             callable(watcher) and not isinstance(watcher, type),
             f"{function}: watch must be a list of functions, got {shown(watcher)} in it; {example}",
         )
+        if isinstance(watcher, EarlyStopping):
+            require(
+                eval_set is not None,
+                f"{function}: EarlyStopping looks at evaluations, and there are none; pass eval_set",
+            )
+            watcher.check(["loss", *dict(metrics)])
 
 
 def tell_of_resuming(step: int, steps: int, folder: Any, progress: Any) -> None:

@@ -44,7 +44,7 @@ Via: TypeAlias = Literal["auto", "vmap", "map", "loop"]
 class Population(NamedTuple):
     """What `population` returns."""
 
-    state: TrainState  # every array with a leading axis [members]; the numbers of a diverged member are NaN
+    state: TrainState  # every array with a leading axis [members]; a diverged member has NaN, and 0 in counters
     histories: tuple[History, ...]  # one for each member
     diverged: tuple[str | None, ...]  # why a member stopped, if it did
 
@@ -133,8 +133,8 @@ def population(
       >>> keys, rates = jax.random.split(jax.random.key(0), 3), jnp.array([0.003, 0.03, 1e9])
       >>> found = train.population(models.mlp(widths=(32,)), tx, train_set, keys=keys, steps=78, eval_set=test_set,
       ...                          hyperparams={"learning_rate": rates}, progress=False)
-      >>> [len(history.loss) for history in found.histories[:2]], found.state.step.tolist()
-      ([78, 78], [78, 78, 78])
+      >>> [len(history.loss) for history in found.histories[:2]], found.state.step.tolist()[:2]
+      ([78, 78], [78, 78])
       >>> found.diverged[2] is not None
       True
     """
@@ -149,7 +149,6 @@ def population(
     check_integer(name, "steps", steps, at_least=1)
     check_choice(name, "via", via, ("auto", "vmap", "map", "loop"))
     check_progress(name, progress)
-    check_watchers(name, watch)
     check_checkpointing(name, checkpoint_dir, checkpoint_every, keep_checkpoints)
     if stop is not None:
         check_function(name, "stop", stop, "lambda history: history.eval_error[-1] > 0.8")
@@ -160,6 +159,7 @@ def population(
         f"{name}: accumulate={accumulate} does not divide batch_size={batch_size}; pass a multiple of it",
     )
     shapes = check_task(name, task, train_set, batch_size)
+    check_watchers(name, watch, eval_set, task.metrics_for(shapes.outputs, train_set.example.targets))
     states = _first_states(task, tx, train_set, keys, hyperparams)
     eval_every = check_evaluation(name, train_set, eval_set, eval_every, steps_per_epoch, states[0])
     mesh = members_mesh(name, len(keys), devices)
@@ -190,7 +190,7 @@ def population(
                     ends.append((state, error.history, str(error)))
         ended, histories, diverged = zip(*ends, strict=True)
         state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *ended)
-        return Population(_nan_where(diverged, state), histories, diverged)
+        return Population(_nan_where(diverged, state, histories), histories, diverged)
 
     where = Members(mesh, via)
     work = Together(rule, where, len(keys), train_set, eval_set, batch_size)
@@ -222,7 +222,8 @@ def population(
             **(members or {}),
         )
         tell(run, watchers)
-    state, histories = _nan_where(run.diverged, run.state), tuple(run.histories)
+    histories = tuple(run.histories)
+    state = _nan_where(run.diverged, run.state, histories)
     if run.signal == signal.SIGTERM:
         raise PreemptedError(state, histories)
     if run.signal:
@@ -300,15 +301,20 @@ def _members_progress(progress: bool | Progress, steps: int, members: int):
             yield lambda event: note(event, lambda done, loss: update(done, f"loss {loss:.3f}"))
 
 
-def _nan_where(diverged: Sequence[str | None], state: TrainState) -> TrainState:
-    """The state with NaN for the numbers of members that diverged: what is left of them depends on `via`."""
+def _nan_where(diverged: Sequence[str | None], state: TrainState, histories: Sequence[History]) -> TrainState:
+    """The state with NaN for the numbers of members that diverged, and 0 for their counters.
+
+    How far past its end a member went depends on `via` and on the clock.
+    """
     which = np.array([reason is not None for reason in diverged])
     if not which.any():
         return state
 
     def fill(leaf):
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return leaf
-        return jnp.where(which.reshape(-1, *[1] * (leaf.ndim - 1)), jnp.nan, leaf)
+        nothing = jnp.nan if jnp.issubdtype(leaf.dtype, jnp.inexact) else 0
+        return jnp.where(which.reshape(-1, *[1] * (leaf.ndim - 1)), jnp.asarray(nothing, leaf.dtype), leaf)
 
-    return jax.tree.map(fill, state)
+    recorded = jnp.asarray([len(history.loss) for history in histories], state.step.dtype)
+    return jax.tree.map(fill, state)._replace(step=jnp.where(which, recorded, state.step))

@@ -157,7 +157,8 @@ def _measure(shared: Any, split: Any, *, rule: Rule, spread: Spread, asked: Requ
 def _scalar(loss: Any) -> jax.Array:
     require(
         getattr(loss, "shape", None) == (),
-        f'a module sows losses that are no scalars, got {loss}; write self.sow("losses", name, jnp.sum(...))',
+        f"a module sows losses that are no scalars, got {loss.dtype} {list(loss.shape)}; "
+        'write self.sow("losses", name, jnp.sum(...))',
     )
     return loss
 

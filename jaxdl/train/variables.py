@@ -1,7 +1,6 @@
 """A trained model out of a checkpoint, without the run that wrote it."""
 
 import os
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -9,7 +8,7 @@ import jax
 from jaxdl import optim
 from jaxdl.arguments import require, shown
 from jaxdl.train.arrays import nested
-from jaxdl.train.checkpoint import Checkpoints
+from jaxdl.train.checkpoint import Checkpoints, check_source
 
 _KINDS = {"swa": optim.SwaState, "ema": optim.EmaState, "snapshots": optim.SnapshotState}
 
@@ -50,15 +49,12 @@ def load_variables(
       >>> logits.shape
       (3, 10)
     """
-    require(
-        which in ("newest", "best") or (isinstance(which, int) and not isinstance(which, bool)),
-        f'load_variables: which must be "newest", "best" or a number of updates, got which={which!r}',
-    )
+    path, which = check_source("load_variables", folder, which)
     require(
         average is None or isinstance(average, str),
         f'load_variables: average must be a name, as in "swa", got average={shown(average)}',
     )
-    with Checkpoints(Path(folder), keep=None, must_exist=True, function="load_variables") as checkpoints:
+    with Checkpoints(path, keep=None, must_exist=True, function="load_variables") as checkpoints:
         flat, metadata = checkpoints.read_arrays(which)
     require(
         metadata["members"] is None,

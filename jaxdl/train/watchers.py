@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class EarlyStopping:
       least: a new best must be better by more than this.
 
     Raises:
-      ValueError: an attribute is out of its range; or, after the first updates, there is no such metric.
+      ValueError: an attribute is out of its range; or, from `fit` and `population`, there is no such metric.
 
     Reference: Prechelt, `Early Stopping - but when?`, 1998 (criterion UP, without its strips).
     """
@@ -44,13 +44,21 @@ class EarlyStopping:
 
     def __call__(self, event: Event) -> bool:
         """Whether to end the run."""
-        if isinstance(event, Stepped):  # evaluations tell the same metrics
-            _check_known(self.metric, event.metrics.metrics)
         return isinstance(event, Started | Evaluated) and self._waited(event.history) >= self.patience
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raises `ValueError` unless the metric is one of those that a run has."""
+        require(
+            self.metric in names,
+            f"EarlyStopping: there is no metric {self.metric!r} in the evaluations; there are {', '.join(names)}",
+        )
 
     def _waited(self, history: History) -> int:
         """Evaluations since the best one."""
-        values = evaluations(history, self.metric)
+        values = history.eval_loss
+        if self.metric != "loss" and len(history.eval_step):
+            self.check(["loss", *history.eval_metrics])
+            values = history.eval_metrics[self.metric]
         best, waited = np.inf, 0
         for value in values:
             waited = waited + 1 if not value < best - self.least else 0
@@ -202,21 +210,6 @@ def as_lines(event: Stepped | Evaluated) -> list[dict[str, Any]]:
         _finite({"event": "step", "step": step, "member": event.member} | {name: v[i] for name, v in columns.items()})
         for i, step in enumerate(steps)
     ]
-
-
-def evaluations(history: History, metric: str) -> np.ndarray:
-    """The evaluations of one metric, or of the "loss"."""
-    if metric == "loss" or not len(history.eval_step):
-        return history.eval_loss
-    _check_known(metric, history.eval_metrics)
-    return history.eval_metrics[metric]
-
-
-def _check_known(metric: str, metrics: Mapping[str, Any]) -> None:
-    require(
-        metric == "loss" or metric in metrics,
-        f"EarlyStopping: there is no metric {metric!r} in the evaluations; there are {', '.join(['loss', *metrics])}",
-    )
 
 
 def _finite(line: Mapping[str, Any]) -> dict[str, Any]:
