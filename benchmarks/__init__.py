@@ -1,1 +1,1 @@
-"""Side-by-side measurements, each against a named peer in the same run; results are ratios."""
+"""Measurements of time, each as a ratio to a named peer in the same run."""

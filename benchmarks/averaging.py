@@ -1,9 +1,10 @@
-"""What averages and snapshots cost: a training step with and without them, and an ensemble in one call or in five.
+"""What averages and snapshots cost a training step; and an ensemble's prediction in one call against five calls.
 
     python -m benchmarks.averaging
 
-Steps: CIFAR ResNet-20, batch 128, momentum; "bare" has no averages. The snapshots' period is longer than the
-measurement, so that none falls due. Ensembles: five members on 500 images, against five calls of one compiled member.
+Steps: CIFAR ResNet-20, batch 128, momentum; "bare" has no averages. The period of the snapshots is longer than the
+measurement, so that no snapshot is taken. Ensembles: five members on 500 images, against five calls of one compiled
+member.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ LINKS = {
     BARE: (),
     "swa + ema": (optim.swa(0), optim.ema(0.999)),
     "snapshots": (optim.snapshots(period=10_000, keep=5),),
-    "bare, again": (),  # how far two equal contestants are apart
+    "bare, again": (),  # the same contestant, to show the noise
 }
 
 
@@ -44,7 +45,7 @@ def step(links: tuple) -> Callable[[], None]:
 
 
 def predictions(model, shape: tuple[int, int, int]) -> dict[str, Callable[[], object]]:
-    """The mean softmax of five members, in every way."""
+    """Functions that compute the mean softmax of five members, one for each way."""
     keys = jax.random.split(jax.random.key(0), MEMBERS)
     members = jax.vmap(lambda key: model.init(key, jnp.zeros((1, *shape)), train=False))(keys)
     images = jax.random.normal(jax.random.key(1), (500, *shape))

@@ -1,11 +1,11 @@
-"""Time from nothing to the first finished step of CIFAR ResNets: blocks one by one against scanned.
+"""Time from the import of jaxdl to the first finished step of CIFAR ResNets: blocks one by one against scanned blocks.
 
     python -m benchmarks.compile_time
 
-Every measurement is a process of its own without a compilation cache, from after the import of jaxdl: the state's
-initialisation, compilation of the step, and the step itself on 8 images, so that computing counts for little.
-Also the CPU seconds of initialisation alone (the peer draws each kernel with its four axes, as Flax's initialisers do)
-and the median seconds of a later step on 64 images.
+Every measurement is a process of its own without a compilation cache. The time includes the initialisation of the
+state, the compilation of the step, and the step itself on only 8 images, so that computing takes little of it. The
+benchmark also measures the CPU seconds of initialisation alone (the peer draws each kernel with its four axes, as
+Flax's initialisers do) and the median seconds of a later step on 64 images.
 """
 
 import json
@@ -23,16 +23,16 @@ FORMS = {"one by one": False, "scanned": True}
 
 
 def child(depth: int, scan: bool, four_axes: bool) -> dict[str, float]:
-    """What one process measures."""
+    """Measures in this process, and returns the seconds by name."""
     import jax
     import jax.numpy as jnp
 
     from jaxdl import models, optim, train
-    from jaxdl.models import resnet
+    from jaxdl.models import resnets
     from jaxdl.typing import Batch
 
     if four_axes:
-        resnet.he_normal = jax.nn.initializers.he_normal()  # type: ignore[assignment]
+        resnets.he_normal = jax.nn.initializers.he_normal()  # type: ignore[assignment]
     model, tx = models.resnet_cifar(depth, scan=scan), optim.momentum(0.1)
     few, many = ((jnp.zeros((n, 32, 32, 3)), jnp.zeros(n, int)) for n in (8, 64))
     start, cpu = time.perf_counter(), time.process_time()
@@ -62,7 +62,7 @@ def measure(depth: int, scan: bool, four_axes: bool = False) -> dict[str, float]
 
 
 def main() -> None:
-    """Measures every depth in both forms, and two ways to draw."""
+    """Measures every depth in both forms, and both ways to draw kernels."""
     found: dict[tuple[str, int], list[dict[str, float]]] = {}
 
     def contestant(form: str, depth: int):
@@ -76,7 +76,7 @@ def main() -> None:
     names = [(form, depth) for depth in DEPTHS for form in FORMS]
     first = alternate({f"{form} {depth}": contestant(form, depth) for form, depth in names}, ROUNDS)
     drawing = alternate({"four axes": lambda: measure(20, False, True)["init_cpu"]}, ROUNDS)
-    # The first, unmeasured round is not in `first` either.
+    # As in `first`, the first round does not count.
     steps = {key: [result["step"] for result in results[1:]] for key, results in found.items()}
     drawing["flat (jaxdl)"] = [result["init_cpu"] for result in found["one by one", 20][1:]]
     cases = {}

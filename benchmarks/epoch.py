@@ -2,9 +2,9 @@
 
     python -m benchmarks.epoch
 
-The peer is what a careful user writes by hand: flax.linen layers, optax.sgd with momentum, one jitted and donated
-step, data on the device, batches gathered in the step, losses fetched at the end. Cases: a dense net, and the small
-CNN of the experiments. "flax layers, scanned" shows why convolutions are not scanned on the CPU without
+The peer is a loop as a careful user writes it by hand: flax.linen layers, optax.sgd with momentum, one jitted and
+donated step, data on the device, batches gathered in the step, losses fetched at the end. The cases are a dense net and
+the small CNN of the experiments. "flax layers, scanned" shows why convolutions should not be scanned on the CPU without
 `jaxdl.models.layers.Conv`.
 """
 

@@ -1,4 +1,4 @@
-"""How long `import jaxdl` takes, against what it cannot do without.
+"""How long `import jaxdl` takes, against the import of Flax and optax, which it needs.
 
 python -m benchmarks.import_time
 """
@@ -13,7 +13,7 @@ ROUNDS = 15
 
 
 def importing(statement: str):
-    """Seconds that an import takes in a fresh interpreter, its start not counted."""
+    """A function that returns the seconds of an import in a fresh interpreter, without the interpreter's start."""
     code = f"import time; start = time.perf_counter(); {statement}; print(time.perf_counter() - start)"
     return lambda: float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
 

@@ -1,9 +1,9 @@
-"""Gradients of layers on their own: jaxdl's layers against Flax's.
+"""Gradients of single layers: jaxdl's layers against Flax's.
 
     python -m benchmarks.layers
 
-Each is measured alone, and in the body of a `lax.scan` of five steps (per step), where XLA's CPU back end falls to a
-naive path for convolutions that are not in its canonical layout.
+Each layer is measured alone, and in the body of a `lax.scan` of five steps (per step), where XLA's CPU back end
+computes convolutions that are not in its canonical layout by a naive path.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ REPEATS = 4  # calls timed together: a single one takes a few milliseconds
 
 
 def gradient(function: Callable) -> Callable:
-    """The gradient of a sum of squares of what a function of some arrays gives."""
+    """The gradient of the sum of squares of a function's results."""
     return jax.grad(lambda arrays: jnp.sum(jnp.square(function(*arrays))))
 
 
@@ -56,7 +56,7 @@ def flax_conv(x: jax.Array, kernel: jax.Array):
 def module(layer: nn.Module, **call: Any) -> Callable:
     """A module as a function of its input, its parameters and, for BatchNorm, the running statistics.
 
-    These are arguments, as in training: as constants of 0 and 1, XLA would leave out whatever is done with them.
+    They are arguments, as in training: if they were constants of 0 and 1, XLA would remove operations on them.
     """
 
     def function(x: jax.Array, params: dict, batch_stats: dict | None = None):
@@ -72,7 +72,7 @@ def flax_response_norm(x: jax.Array):
 
 
 def main() -> None:
-    """Measures every layer that jaxdl has its own version of."""
+    """Measures every layer of which jaxdl has a version of its own."""
     x = jax.random.normal(jax.random.key(0), (128, 14, 14, 16))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 16, 32))
     wide = jax.random.normal(jax.random.key(2), (128, 28, 28, 32))

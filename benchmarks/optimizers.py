@@ -2,10 +2,10 @@
 
     python -m benchmarks.optimizers
 
-161 tensors, 25.6 million float32 numbers. What is timed is a whole update with `optax.apply_updates`, jitted, with
-parameters and state donated, as a training step does it. "floor" is the least time that moving the bytes could take:
-what must be read and written at least once, over the bandwidth of negating the parameters in place, measured in the
-same turns. `benchmarks/torch_optimizers.py` measures torch's in an environment of its own.
+161 tensors, 25.6 million float32 numbers. The time is that of a whole update with `optax.apply_updates`, jitted, with
+parameters and state donated, as in a training step. "floor" is the time to move the bytes that must be read and written
+at least once, at the bandwidth of negating the parameters in place, which is measured in the same turns.
+`benchmarks/torch_optimizers.py` measures torch's updates in an environment of its own.
 """
 
 import functools

@@ -2,8 +2,9 @@
 
     python -m benchmarks.population
 
-The peer is what a user would write without `train.population`: a loop over the keys with one `fit` each. All share one
-compilation, and all are warmed up first. "auto" is what `population` picks; it must not be slower than the solo loop.
+The peer is what a user would write without `train.population`: a loop over the keys with one `fit` for each. All runs
+share one compilation, and are warmed up first. "auto" is the way that `population` chooses by default; it should not be
+slower than the solo runs.
 """
 
 import functools

@@ -4,10 +4,10 @@
     python -m benchmarks.step --devices 2          # forces two devices on the CPU: pmap and sharded against single
     python -m benchmarks.step --batch 128 1024 4096 --bfloat16 --resnet50    # on a GPU
 
-The peer is what a careful user writes by hand: flax.linen layers, optax.sgd with momentum and L2, one jitted and
-donated step; the same network (269,722 parameters, shortcut A; a check at the start counts both) and batch. Torch's
-side runs in an environment of its own (benchmarks/torch_step.py); its seconds are added if it has left
-benchmarks/results/step_torch.json.
+The peer is a loop as a careful user writes it by hand: flax.linen layers, optax.sgd with momentum and L2, one jitted
+and donated step. It has the same batch and the same network (269,722 parameters, shortcut A); a check at the start
+counts the parameters of both. Torch is measured in an environment of its own (benchmarks/torch_step.py); its seconds
+are added if there is a file benchmarks/results/step_torch.json.
 """
 
 import argparse
@@ -54,7 +54,7 @@ class FlaxResNet20(nn.Module):
 
 
 def by_hand(model, batch, steps):
-    """A loop as Flax's and optax's documentation has it."""
+    """A function that runs a loop as in the documentation of Flax and optax."""
     variables = jax.jit(functools.partial(model.init, train=False))(
         jax.random.key(0), jnp.zeros((1, *batch[0].shape[1:]))
     )
@@ -84,7 +84,7 @@ def by_hand(model, batch, steps):
 
 
 def with_jaxdl(model, batch, steps, **how):
-    """`make_step`."""
+    """A function that runs a loop with `make_step`."""
     tx = optim.momentum(0.1, weight_decay=L2)
     step = train.make_step(model, tx, **how)
     carry = [step.place(train.init_state(model, tx, jax.random.key(0), batch[0].shape[1:]))]
@@ -152,7 +152,7 @@ def main() -> None:
 
 
 def add_torch(cases, found, steps) -> None:
-    """Torch's seconds, from a run of its own: beside the others, not in turn with them."""
+    """Adds torch's seconds, which were measured in a run of their own, not in turn with the others."""
     for case, contestants in cases.items():
         peer = next(iter(contestants.values()))["median_seconds"]
         for name, seconds in found["seconds"].get(case, {}).items():
@@ -161,7 +161,7 @@ def add_torch(cases, found, steps) -> None:
 
 
 def measured(ours, theirs, batch, *, devices, steps, rounds):
-    """One case: the peer, and jaxdl in every way that there are devices for."""
+    """Measures one case: the peer, and jaxdl in every way for which there are devices."""
     contestants = {} if theirs is None else {PEER: by_hand(theirs, batch, steps)}
     contestants["jaxdl, single"] = with_jaxdl(ours, batch, steps, parallel="single", devices=devices[:1])
     for parallel in ("pmap", "sharded"):

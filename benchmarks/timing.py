@@ -12,9 +12,9 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def alternate(contestants: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call, taking turns, so that a change of the machine's mood hits all; one unmeasured round first.
+    """Seconds of each call. The contestants take turns, so that a change of the machine's speed affects all of them.
 
-    A contestant that returns a number is taken to have timed itself.
+    The first round is not measured. A contestant that returns a number has measured its time itself.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(rounds + 1):

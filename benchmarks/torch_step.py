@@ -1,4 +1,4 @@
-"""Torch's side of benchmarks/step.py: a training step of the same CIFAR ResNet-20, eager and compiled.
+"""The torch part of benchmarks/step.py: a training step of the same CIFAR ResNet-20, eager and compiled.
 
     python benchmarks/torch_step.py          # where torch is installed; it needs nothing of jaxdl
 
@@ -57,7 +57,7 @@ class ResNet20(nn.Module):
 
 
 def resnet50():
-    """torchvision's, as the oracles of the tests have it written out."""
+    """The ResNet-50 of torchvision, as written out in the oracles of the tests."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "oracles"))
     from torch_models import ARCHITECTURES
 

@@ -1,9 +1,9 @@
-"""Watchers: what they cost a training of ResNet-20.
+"""What watchers cost a training of ResNet-20.
 
     python -m benchmarks.watch
 
-The peer is the same `fit` that nobody watches. Machines are noisier than one part in a hundred, so beside the ratio
-each contestant tells the share of its time that was spent in the watchers, which a clock around them measures.
+The peer is the same `fit` without watchers. The noise of a machine is more than one percent, so the benchmark also
+reports for each contestant the share of its time that was spent in the watchers, which a clock around them measures.
 """
 
 import tempfile

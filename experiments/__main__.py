@@ -8,7 +8,7 @@ from rich.table import Table
 
 
 def claims() -> dict[str, str]:
-    """For each experiment's module (those that define VARIANTS), the first line of its docstring."""
+    """The first line of each experiment's docstring, by module. Experiments are the modules that define VARIANTS."""
     found = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         tree = ast.parse(path.read_text())

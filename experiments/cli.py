@@ -1,4 +1,4 @@
-"""From a command line to an experiment's settings."""
+"""Turns a command line into an experiment's settings."""
 
 import argparse
 import inspect
@@ -24,10 +24,10 @@ def seed_keys(seeds: int) -> jax.Array:
 def run(
     main: Callable[[Settings], None], variants: Mapping[str, Settings], doc: str, arguments: Sequence[str] | None = None
 ) -> None:
-    """Calls `main` with the settings of `--variant`, changed by the other flags: one for each field.
+    """Calls `main` with the settings of `--variant`, changed by the other flags, of which there is one for each field.
 
-    A wrong flag or value ends with a message and exit status 2, a data set or a file that is not there with status 1,
-    Ctrl-C with status 130.
+    The exit status is 2 for a wrong flag or value, 1 for a missing data set or file (both with a message), and 130 for
+    Ctrl-C.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)

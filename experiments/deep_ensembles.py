@@ -5,8 +5,8 @@ training do, and an ensemble of them has a lower test error than one of as many 
 
 Paper: Fort et al., Deep Ensembles: A Loss Landscape Perspective, 2019 (arXiv 1912.02757), figs. 2 and 3: CIFAR-10,
 three small convolutional nets (test accuracies about 64, 71 and 90 %; for ensembles only figures). Here by default: its
-SmallCNN on the bundled images, Adam halved at every quarter of the run as in the paper's code, snapshots after every
-epoch. The paper's code shows the network pixels from 0 to 255; here they are standardised.
+SmallCNN on the bundled images, Adam with a rate that is halved at every quarter of the run as in the paper's code, and
+a snapshot after every epoch. In the paper's code pixels are from 0 to 255; here they are standardised.
 
 Command: python -m experiments.deep_ensembles
 """
@@ -31,7 +31,7 @@ KINDS = ("independent runs", "snapshots of one run")
 
 
 class SimpleCNN(nn.Module):
-    """The paper's nets: 3x3 convolutions, each with dropout, 2x2 max pooling and (not the last) ReLU; a dense layer.
+    """The paper's nets: 3x3 convolutions with dropout, 2x2 max pooling and (except the last) ReLU; then a dense layer.
 
     Attributes:
       widths: channels; (16, 32, 32) is SmallCNN, (64, 128, 256, 256) MediumCNN with 971,146 parameters on CIFAR-10.
@@ -68,7 +68,7 @@ class Settings:
     widths: tuple[int, ...] = (16, 32, 32)
     """Channels of the convolutions: the paper's SmallCNN."""
     epochs: int = 8
-    """Of each run; there is a snapshot after each."""
+    """Epochs of each run; there is a snapshot after each epoch."""
     batch_size: int = 128
     """Images in a batch."""
     rate: float = 1.6e-3
@@ -149,7 +149,7 @@ def one_of(state: train.TrainState, number: int) -> train.TrainState:
 
 
 def judged(kind: str, seed: int, model: nn.Module, members: Any, test_set: data.Dataset) -> Result:
-    """What an ensemble of stacked members is worth, and how much they differ."""
+    """Scores an ensemble of stacked members, and measures how much they differ."""
     probabilities = ensemble.probabilities(model, members, test_set)
     pairs = np.triu_indices(len(probabilities), 1)
     return Result(
@@ -219,7 +219,7 @@ def write_report(folder: Path, settings: Settings, results: list[Result]) -> Non
 
 
 def verdict(settings: Settings, by_kind: dict[str, list[Result]], errors: dict[str, np.ndarray]) -> list[str]:
-    """Both halves of the claim, ensemble by ensemble."""
+    """Says for both halves of the claim whether the ensembles bear them out."""
     ours, theirs = (by_kind[kind] for kind in KINDS)
     ratios = [a.disagreement / b.disagreement for a, b in zip(ours, theirs, strict=True) if b.disagreement]
     gains = errors[KINDS[1]][:, -1] - errors[KINDS[0]][:, -1]

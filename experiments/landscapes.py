@@ -1,14 +1,14 @@
 """Ravines, saddles and noise hold plain SGD up; momentum, scaling and curvature each cure some of them.
 
 Claim: on functions of two variables with one difficulty each, momentum shortens the way along a ravine, adaptive
-scaling evens its axes out, and second-order steps do not see the conditioning at all; but Newton's step is drawn to
-saddles, and momentum is no help against noise in the gradient.
+scaling evens out its axes, and second-order steps do not depend on the conditioning. But Newton's step is attracted by
+saddles, and momentum does not help against noise in the gradient.
 
 Paper: the lecture's three problems with SGD (poor conditioning, saddles, noise) after Dauphin et al., Identifying and
 attacking the saddle point problem, 2014 (arXiv 1406.2572), and Ruder, An overview of gradient descent optimization
 algorithms, 2016 (arXiv 1609.04747). Neither gives numbers for such functions; the table is ours. Every rule has the
-rate of a grid that reaches the tolerance first. The ravine's condition number is 100. In the noisy bowl the Hessian and
-L-BFGS's line search are free of noise.
+rate of a grid with which it reaches the tolerance first. The ravine's condition number is 100. In the noisy bowl the
+Hessian and L-BFGS's line search have no noise.
 
 Command: python -m experiments.landscapes
 """
@@ -122,10 +122,10 @@ def descend(problem: Problem, rule: Callable, rate: jax.Array, key: jax.Array, s
 
 
 def steps_to_solve(problem: Problem, points: jax.Array, hold: int) -> jax.Array:
-    """First step with which a window of points within the tolerance begins; the number of points if there is none.
+    """The first step of the first window of points within the tolerance; the number of points if there is none.
 
-    Without noise the window is `hold` points, all of which must be low enough; with noise it is 5 times as long, and
-    its mean height counts.
+    Without noise a window is `hold` points, all of which must be within the tolerance. With noise it is 5 times as
+    long, and the mean height of its points must be within the tolerance.
     """
     heights = jax.vmap(problem.loss)(points)
     window = 5 * hold if problem.noise else hold
@@ -149,7 +149,7 @@ def solve(problem: Problem, rule: Callable, settings: Settings) -> dict[str, Any
         return points, jax.vmap(jax.vmap(lambda p: steps_to_solve(problem, p, settings.hold)))(points)
 
     points, steps = jax.device_get(grid(rates, keys))
-    heights = jax.vmap(problem.loss)(points[:, 0, -1])  # where no rate solves the problem, the lowest end counts
+    heights = jax.vmap(problem.loss)(points[:, 0, -1])  # if no rate solves the problem, the lowest end is the best
     best = int(np.lexsort((np.nan_to_num(heights, nan=np.inf), steps.mean(1)))[0])
     solved = bool(np.all(steps[best] <= settings.steps))
     return {
@@ -209,7 +209,7 @@ def main(settings: Settings) -> None:
 
 
 def paths(results: dict[str, dict[str, Any]], problem: Problem) -> dict[str, np.ndarray]:
-    """Each rule's path until it solved the problem, within what is shown."""
+    """Each rule's path until it solved the problem, cut to the part of the plane that is shown."""
     shown = {}
     for rule, entry in results.items():
         end = len(entry["path"]) if entry["steps"] is None else int(entry["steps"]) + 1

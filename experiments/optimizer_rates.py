@@ -1,9 +1,9 @@
 """The peak rates of experiments.optimizers are the best of their grid on held-out training images.
 
-Claim: none of a paper's; it shows where the rates come from, so that no rule is favoured by its tuning. Every rule
-gets four rates, about a factor of 3 apart, from two seeds; the last fifth of the training images is held out, and
-the test set is not looked at. The rate with the lowest mean error is kept. (Wilson et al. 2017, arXiv 1705.08292,
-tune by grid too, and move on if the best lies at its edge.)
+Claim: none of a paper. The experiment shows where the rates come from, so that tuning favours no rule. Every rule gets
+four rates, about a factor of 3 apart, and two seeds. The last fifth of the training images is held out; the test set is
+not used. The rate with the lowest mean error is kept. (Wilson et al. 2017, arXiv 1705.08292, tune by a grid too, and
+extend it if the best rate is at its edge.)
 
 Command: python -m experiments.optimizer_rates
 """

@@ -4,8 +4,8 @@ Claim: on image classification with a convolutional network, SGD and momentum wi
 error than AdaGrad, RMSProp and Adam with tuned rates, even where those lead in training loss.
 
 Paper: Wilson et al., The Marginal Value of Adaptive Gradient Methods in Machine Learning, 2017 (arXiv 1705.08292):
-VGG with BatchNorm and dropout on CIFAR-10, 250 epochs, five seeds. Here: a small CNN without either and a short
-budget, the same for all rules, with the rate falling to 0 along a cosine. The paper's errors are shown for their
+VGG with BatchNorm and dropout on CIFAR-10, 250 epochs, five seeds. Here: a small CNN without BatchNorm and dropout, and
+a short budget, the same for all rules, with rates that fall to 0 along a cosine. The paper's errors are shown for their
 order, not their height. The rates are the best of a grid on held-out training images (experiments.optimizer_rates).
 
 Command: python -m experiments.optimizers
@@ -73,7 +73,7 @@ class Settings:
     batch_size: int = 128
     """Images in a batch."""
     target_loss: float = 0.4
-    """Training loss (mean of the last 20 batches) whose first reaching is reported."""
+    """A training loss (mean of the last 20 batches); the steps until a rule reaches it are reported."""
     rates: Rates = Rates()
     """Peak learning rates; they fall to 0 along a cosine."""
     train_size: int | None = None
@@ -189,7 +189,7 @@ def write_report(folder: Path, settings: Settings, runs: list[Run]) -> None:
 
 
 def summarise(name: str, runs: list[Run], settings: Settings) -> dict[str, Any]:
-    """The numbers of one rule: over its runs that ended as they should."""
+    """The numbers of one rule, over its runs that did not diverge."""
     mine = [run for run in runs if run.optimizer == name]
     finished = [run.history for run in mine if run.diverged is None]
     steps = [report.steps_to_reach(history.loss, settings.target_loss) for history in finished]
@@ -230,7 +230,7 @@ def table_row(entry: dict[str, Any]) -> list[str]:
 
 
 def verdict(summary: list[dict[str, Any]]) -> str:
-    """Whether the claim's order shows: the best rule of each kind, and how far apart they are."""
+    """Says whether the claim's order shows: the best rule of each kind, and how far apart they are."""
     best = {}
     for adaptive in (False, True):
         ended = [

@@ -1,4 +1,4 @@
-"""What an experiment leaves behind: the result as JSON, and a report that people read."""
+"""Writes the result of an experiment as JSON, and a report in Markdown."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,10 +27,10 @@ def publish(
       title: of the table: data, network, budget, seeds.
       header: of the table.
       rows: of the table.
-      note: what the numbers are, below the table.
-      remarks: what follows from them.
-      pictures: what each shows, and its file name in `folder`.
-      **content: goes into the JSON, too: settings, runs.
+      note: explains the numbers, below the table.
+      remarks: conclusions from the numbers.
+      pictures: for each picture a caption and its file name in `folder`.
+      **content: further entries of the JSON: settings, runs.
     """
     environment = report.environment()
     name = folder.parent.name

@@ -66,7 +66,7 @@ class Settings:
     seeds: int = 3
     """Runs of each kind, with the seeds 0, 1, ...: for the images, the head and the order."""
     test_size: int = 5000
-    """Test images (the first ones) that errors are counted on."""
+    """How many of the first test images are used for the errors."""
     rates: Rates = Rates()
     """Peak learning rates; they fall to 0 along a cosine."""
     rate_grid: tuple[float, ...] = ()

@@ -6,10 +6,11 @@ mean.
 
 Paper: Izmailov et al., Averaging Weights Leads to Wider Optima and Better Generalization, 2018 (arXiv 1803.05407),
 table 1, and the code released with it: PreResNet-164 on CIFAR-10, test error of SGD 4.72 %, SWA at 1.5 budgets 4.17 %.
-Here: a narrow ResNet-8 with BatchNorm on the bundled images, a budget of eight epochs, shares of the budget as in the
-paper (the rate is held to a half of the start of averaging, falls along a line to nine tenths, and is held again;
-averaging starts at 126 of 150 epochs, once per epoch). The paper's errors are shown for their order, not their height.
-An exponential moving average of the same run, not the paper's, stands beside.
+Here: a narrow ResNet-8 with BatchNorm on the bundled images, and a budget of eight epochs. Averaging starts at the same
+share of the budget as in the paper, 126 of 150 epochs, and takes one iterate per epoch. The rate is held until half of
+that start, falls along a line until nine tenths of it, and is held again, as in the paper. The paper's errors are shown
+for their order, not their height. An exponential moving average of the same run, which the paper does not have, is
+shown too.
 
 Command: python -m experiments.weight_averaging
 """
@@ -63,7 +64,7 @@ class Settings:
     weight_decay: float = 3e-4
     """L2, as in the paper."""
     ema_decay: float = 0.99
-    """Of the moving average, per update."""
+    """Decay of the moving average, per update."""
     train_size: int | None = None
     """Use only the first so many training images."""
     test_size: int | None = None
@@ -162,7 +163,7 @@ def main(settings: Settings) -> None:
 
 
 def weights(name: str, state: train.TrainState) -> dict[str, Any]:
-    """The weights that a run offers."""
+    """The sets of weights of a run, by name."""
     if name == "SGD":
         return {"SGD": state.params}
     return {
@@ -244,7 +245,7 @@ def plot(path: Path, title: str, results: list[Result]) -> None:
 
 
 def verdict(found: dict[tuple[str, str], list[float]]) -> list[str]:
-    """Each average at each budget against SGD, from the same seeds; and what the statistics make of it."""
+    """Compares each average at each budget with SGD from the same seeds, and the two kinds of statistics."""
     sgd = found.get(("SGD, 1 budget", FORMS[0]), [])
     remarks = []
     for (what, form), theirs in found.items():

@@ -53,7 +53,7 @@ def check_real(
 
 
 def check_flag(function: str, name: str, value: Any) -> None:
-    """Raises unless `value` is True or False. What merely counts as true, "no" for example, is refused."""
+    """Raises unless `value` is True or False. Other values that count as true, such as "no", are refused."""
     if not isinstance(value, bool | np.bool_):
         raise ValueError(_message(function, name, "True or False", value, ""))
 
@@ -71,7 +71,7 @@ def check_function(function: str, name: str, value: Any, example: str) -> None:
 
 
 def check_dtype(function: str, name: str, dtype: Any, *, optional: bool = False) -> None:
-    """Raises unless `dtype` is a floating-point (or complex) one, or None if that is `optional`."""
+    """Raises unless `dtype` is a floating-point or complex dtype, or None if `optional`."""
     try:
         good = (optional and dtype is None) or jnp.issubdtype(jnp.dtype(dtype), jnp.inexact)
     except TypeError:
@@ -82,7 +82,7 @@ def check_dtype(function: str, name: str, dtype: Any, *, optional: bool = False)
 
 
 def check_key(function: str, name: str, value: Any, *, several: bool = False) -> None:
-    """Raises unless `value` is one typed PRNG key, or (`several`) a vector of at least one."""
+    """Raises unless `value` is one typed PRNG key, or with `several` a vector of one or more keys."""
     is_typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
     if several and not (is_typed and value.ndim == 1 and len(value) > 0):
         remedy = "pass jax.random.split(jax.random.key(0), 8)"
@@ -92,13 +92,13 @@ def check_key(function: str, name: str, value: Any, *, several: bool = False) ->
 
 
 def looks_channels_first(image_shape: Sequence[int]) -> bool:
-    """Whether the shape of an image reads as (channels, height, width): 1 or 3, then two equal sides."""
+    """Whether the shape of an image looks like (channels, height, width): 1 or 3, then two equal sides."""
     first, second, last = image_shape
     return first in (1, 3) and second == last and last not in (1, 3, 4)
 
 
 def check_devices(function: str, devices: Any) -> tuple[Any, ...]:
-    """Returns `devices` as a tuple; raises unless they are at least one, of JAX, and different."""
+    """Returns `devices` as a tuple; raises unless they are one or more different JAX devices."""
     chosen = tuple(devices) if isinstance(devices, Sequence | np.ndarray) else ()
     if not (0 < len(chosen) == len(set(chosen)) and all(isinstance(device, jax.Device) for device in chosen)):
         expected = "a list of different JAX devices"
@@ -107,7 +107,7 @@ def check_devices(function: str, devices: Any) -> tuple[Any, ...]:
 
 
 def shown(value: Any) -> str:
-    """A value as an error message shows it: an array by its dtype and shape, what is long cut off."""
+    """A value as an error message shows it: an array of more than 8 numbers by dtype and shape, long text cut off."""
     if isinstance(value, jax.Array | np.ndarray) and value.size > 8:
         return f"an array {value.dtype} {list(value.shape)}"
     text = " ".join(repr(value).split())

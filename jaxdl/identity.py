@@ -1,7 +1,7 @@
-"""What a value is, as text that is the same in every process: so that a resumed run can be told from another.
+"""Describes a value as text that is the same in every process, so that a resumed run can be compared with the old one.
 
 Functions that a factory makes, `optim.cosine_decay(0.1, 100)` for example, are new objects at every call, and their
-`repr` holds an address. But what they compute is known: their code, and the values that they close over.
+`repr` holds an address. What they compute is known all the same: from their code and the values that they close over.
 """
 
 import dataclasses
@@ -26,18 +26,18 @@ from jax.core import Tracer
 _LIBRARIES = {"jaxdl", "jax", "jaxlib", "flax", "optax", "orbax", "chex", "numpy", "scipy", *sys.stdlib_module_names}
 _LIBRARIES -= {"__main__"}
 _PYTHON = "python {}.{}".format(*sys.version_info)
-_CODE = "its code"  # no argument or field can be called so
+_CODE = "its code"  # no argument or field can have this name
 
 
 def describe(value: Any) -> tuple[Any, list[str]]:
-    """What a value is, as a tree of dicts, lists and strings that JSON can hold, the same in every process.
+    """Describes a value as a tree of dicts, lists and strings that JSON can hold, the same in every process.
 
-    Functions are told by their qualified names and the values that they close over or take by default; those of a
-    user's own also by their code and the global values that they read. Objects are told by their class and attributes.
+    A function is described by its qualified name and the values that it closes over or takes by default, a user's own
+    function also by its code and the global values that it reads. An object is described by its class and attributes.
     Nothing depends on an address.
 
     Returns:
-      The tree, and the names of types of which two values cannot be told apart.
+      The tree, and the names of the types whose values hide their contents: two of them look the same.
 
     Example:
       >>> describe((1, "a"))
@@ -48,7 +48,7 @@ def describe(value: Any) -> tuple[Any, list[str]]:
 
 
 def differences(there: Any, here: Any, place: str) -> list[str]:
-    """Where two trees of `describe` differ, a line each: "model.norm: there ..., here ..."."""
+    """Where two trees of `describe` differ, one line for each place: "model.norm: there ..., here ..."."""
     if isinstance(there, dict) and isinstance(here, dict) and there.get("is") == here.get("is"):
         lines = []
         for name in dict.fromkeys([*there, *here]):
@@ -79,10 +79,10 @@ def is_of_library(value: Any) -> bool:
 
 
 def function_parts(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """What a function computes with, beside its code and its arguments: by name.
+    """What a function computes with, by name, apart from its code and its arguments.
 
-    The values that it closes over, its arguments' defaults, its attributes and (of a user's function) the global values
-    that it reads.
+    These are the values that it closes over, the defaults of its arguments, its attributes and, for a user's function,
+    the global values that it reads.
     """
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
@@ -94,7 +94,7 @@ def function_parts(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     for name, default in {**by_position, **(function.__kwdefaults__ or {})}.items():
         yield f"default of {name}", default
     for name, attribute in vars(function).items():
-        if name != "__wrapped__":  # is among what it closes over
+        if name != "__wrapped__":  # this function is among the values that it closes over
             yield f"attribute {name}", attribute
     if not is_of_library(function):
         for name in sorted(_globals_read(function.__code__)):
@@ -112,9 +112,9 @@ def module_fields(module: nn.Module) -> dict[str, Any]:
 
 
 def dataclass_attributes(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass, and what else a user's own holds.
+    """The fields of a dataclass, and of a user's own also its other attributes.
 
-    A library's may hold what it has computed from its fields, as cached properties do.
+    Other attributes of a library's dataclass are left out: they may be computed from its fields, as cached properties.
     """
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     return fields if is_of_library(type(value)) else fields | getattr(value, "__dict__", {})
@@ -177,7 +177,7 @@ class _Description:
         return {"is": name, **described} if described else name
 
     def _parts(self, value: Any) -> list[tuple[str, Any]] | None:
-        """What a value is made of, by name; None for what has nothing inside, and for what hides it."""
+        """What a value is made of, by name; None if there is nothing inside, or nothing that can be seen."""
         if isinstance(value, types.FunctionType):
             return [(name, part) for name, part in function_parts(value) if not isinstance(part, types.ModuleType)]
         if isinstance(value, types.MethodType):
@@ -207,7 +207,7 @@ class _Description:
         return None
 
     def _class(self, kind: type) -> Any:
-        """A class: a user's own also by its methods, properties and attributes, and those of its own bases."""
+        """Describes a class by its name; a user's own also by its methods, properties, attributes and own bases."""
         if is_of_library(kind):
             return _name(kind)
         found: dict[str, Any] = {}
@@ -245,7 +245,7 @@ def _attributes(value: Any) -> list[tuple[str, Any]]:
 
 
 def _digest_of_code(function: types.FunctionType) -> str:
-    """Of what the code does: comments, docstrings and where it stands do not matter."""
+    """A digest of what the code does. Comments, docstrings and line numbers do not change it."""
 
     def plain(code: types.CodeType) -> list:
         found = []
@@ -263,9 +263,9 @@ def _digest_of_code(function: types.FunctionType) -> str:
 
 
 def _name(value: Any) -> str:
-    """A function's or class's name, or that of a value's class; that of a library with its module.
+    """The name of a function, a class or a value's class; a library's with its module.
 
-    A user's own module is called otherwise when it is run as a script, or moved; what it does is told by its code.
+    The module of a user's own function is left out: its name changes when it is moved or run as a script.
     """
     named = value if hasattr(value, "__qualname__") else type(value)
     if isinstance(value, types.FunctionType):

@@ -1,4 +1,4 @@
-"""Whether a computation's convolutions stay fast in the body of a loop: XLA's CPU back end has few that do."""
+"""Whether the convolutions of a computation stay fast in the body of a loop on XLA's CPU back end."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeAlias
@@ -7,20 +7,20 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 InLoops: TypeAlias = Literal["none", "fast", "slow"]
-"""What is in a computation: no convolution, only such as stay fast in loops on the CPU, or others too."""
+"""Whether a computation has no convolution, only convolutions that stay fast in loops on the CPU, or slow ones too."""
 
-# Where NHWC images, HWIO kernels and NHWC results have their axes: batch, features, height, width; of kernels features
-# out, features in, height, width.
+# Positions of the axes (batch, features, height, width) of NHWC images, of (features out, features in, height, width)
+# of HWIO kernels, and of the axes of NHWC results.
 _CANONICAL = ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 
 
 def convolutions_in_loops(f: Callable[..., Any], *args: Any) -> InLoops:
     """Whether the convolutions of a computation would stay fast in `scan`, `while` or `lax.map` on the CPU.
 
-    There XLA is fast for one form alone: NHWC images and HWIO kernels, in one group, without zeros between pixels.
-    Outside loops it rewrites others to that form; inside they fall to a naive path, many times slower. The gradients
-    that autodiff writes are of other forms, those of `models.layers.Conv` are not. So ask it of a whole training step,
-    with its gradient. Nothing is computed.
+    There XLA is fast for one form only: NHWC images and HWIO kernels, in one group, without zeros between pixels.
+    Outside loops it rewrites other forms to this one; in loops it computes them by a naive path that is many times
+    slower. The convolutions in autodiff's gradients have other forms; those in the gradients of `models.layers.Conv`
+    have this one. So call it with a whole training step, including the gradient. Nothing is computed.
 
     Args:
       f: a function of arrays; compiled or not.
@@ -43,7 +43,7 @@ def convolutions_in_loops(f: Callable[..., Any], *args: Any) -> InLoops:
 
 
 def convolutions_of(program: ClosedJaxpr) -> InLoops:
-    """As `convolutions_in_loops`, of a computation that has been traced already."""
+    """As `convolutions_in_loops`, for a computation that has been traced already."""
     found = [_is_canonical(equation.params) for equation in _convolutions(program.jaxpr)]
     if not found:
         return "none"

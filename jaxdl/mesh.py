@@ -16,7 +16,7 @@ MEMBERS = "members"  # the axis over which members are spread over devices
 
 
 def put(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
-    """An array where `sharding` says; every process passes the same. What lies there already is not copied."""
+    """Puts an array where `sharding` says; every process passes the same array. An array there is not copied."""
     if isinstance(leaf, jax.Array) and leaf.sharding == sharding and leaf.committed:
         return leaf
     if sharding.is_fully_addressable:
@@ -35,7 +35,7 @@ class Members:
 
     Attributes:
       mesh: the devices over which members are spread, in one axis.
-      via: on one device, "vmap": all members in every operation; "map": one after the other.
+      via: how the members on one device are computed. "vmap": all members in every operation; "map": one by one.
     """
 
     mesh: Mesh
@@ -43,12 +43,12 @@ class Members:
 
     @property
     def split(self) -> NamedSharding:
-        """Of arrays [members, ...]."""
+        """The sharding of arrays [members, ...]."""
         return NamedSharding(self.mesh, PartitionSpec(MEMBERS))
 
     @property
     def whole(self) -> NamedSharding:
-        """Of arrays that every device has in full."""
+        """The sharding of arrays that every device has in full."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     def place(self, stacked: Any) -> Any:
@@ -60,9 +60,9 @@ class Members:
         return jax.tree.map(lambda leaf: put(leaf, self.whole), data)
 
     def spread(self, f: Callable, *, own: int) -> Callable:
-        """`f(*arguments)` for every member: each has its part of the first `own` arguments, and shares the others.
+        """`f(*arguments)` for every member: each has its part of the first `own` arguments; all share the others.
 
-        What `f` returns is stacked.
+        The results are stacked.
         """
 
         def on_device(*arguments):
@@ -82,7 +82,10 @@ class Members:
 
 
 def members_mesh(function: str, members: int, devices: Sequence[Device] | None) -> Mesh:
-    """As many devices as divide the members, in one axis; `None` is for all of this process."""
+    """A mesh of one axis, with the greatest number of devices that divides `members`.
+
+    With `devices=None` it takes them from all devices of this process.
+    """
     chosen = check_devices(function, jax.local_devices() if devices is None else devices)
     count = max(count for count in range(1, len(chosen) + 1) if members % count == 0)
     return Mesh(np.array(chosen[:count]), (MEMBERS,), axis_types=(AxisType.Auto,))

@@ -1,4 +1,4 @@
-"""How the library calls a Flax module, and what a module needs and gives, by shapes alone."""
+"""How the library calls a Flax module; and the shapes of a module's variables and outputs."""
 
 import inspect
 from typing import Any, NamedTuple
@@ -14,15 +14,15 @@ from jaxdl.program_cache import remembered
 from jaxdl.tree import path_name
 
 NOT_CARRIED = ("params", "losses", "intermediates")
-"""Collections that are no part of what a training carries along beside the parameters."""
+"""Collections that are not carried from step to step beside the parameters."""
 
 
 class ModelShapes(NamedTuple):
     """Trees of `jax.ShapeDtypeStruct`."""
 
-    variables: dict[str, Any]  # by collection, those of `NOT_CARRIED` left out but for "params"
+    variables: dict[str, Any]  # by collection, without those of `NOT_CARRIED` (but with "params")
     outputs: Any  # for one example, in evaluation
-    convolutions: bool  # whether it computes any
+    convolutions: bool  # whether the module computes convolutions
 
 
 def apply_model(model: nn.Module, variables: Any, inputs: Any, *, train: bool, **options: Any) -> Any:
@@ -31,7 +31,7 @@ def apply_model(model: nn.Module, variables: Any, inputs: Any, *, train: bool, *
 
 
 def init_model(model: nn.Module, key: jax.Array, inputs: Any) -> dict[str, Any]:
-    """The variables that a module draws for inputs [batch, ...], by collection."""
+    """The variables that a module initialises for inputs [batch, ...], by collection."""
     mode: dict[str, Any] = _mode(model, False)
     drawn = model.init({"params": key}, inputs, **mode)
     return {name: tree for name, tree in drawn.items() if name == "params" or name not in NOT_CARRIED}
@@ -46,10 +46,10 @@ def model_shapes(model: nn.Module, inputs: Any) -> ModelShapes:
 
     Args:
       model: the module.
-      inputs: a tree of arrays or `jax.ShapeDtypeStruct` [batch, ...]; the batch is taken for 1.
+      inputs: a tree of arrays or `jax.ShapeDtypeStruct` [batch, ...]; shapes are computed for a batch of 1.
 
     Raises:
-      ValueError: the module cannot be called so.
+      ValueError: the module cannot be called with such inputs.
     """
     leaves, structure = jax.tree.flatten(inputs)
     kinds = tuple((tuple(leaf.shape[1:]), jax.dtypes.canonicalize_dtype(leaf.dtype)) for leaf in leaves)
@@ -81,7 +81,7 @@ def _shapes(model, structure, kinds) -> ModelShapes:
 
 
 def check_model(function: str, model: Any) -> None:
-    """Raises `ValueError` unless `model` is a module that compiled functions can be found by."""
+    """Raises `ValueError` unless `model` is a Flax module that can be hashed, as the caches of programs need."""
     require(
         isinstance(model, nn.Module),
         f"{function}: model must be a flax.linen module, got {shown(model)}; pass an instance, models.convnet() for "

@@ -1,7 +1,7 @@
-"""A cache of compiled functions, found by what their arguments are made of.
+"""A cache of compiled functions, whose keys are what the arguments are made of.
 
-Two calls of `optim.sgd(0.1)` give two objects which compute the same. Compiled for one, a program serves the other. The
-keys err on the side of "different": a wrong match would be a wrong number, a missed one is a compilation.
+Two calls of `optim.sgd(0.1)` give two objects that compute the same, so both can use one compiled program. In doubt,
+keys differ: a wrong match would give wrong numbers, a missed match costs a compilation.
 """
 
 import dataclasses
@@ -17,11 +17,11 @@ import numpy as np
 
 from jaxdl.identity import dataclass_attributes, function_parts, is_of_library, module_fields
 
-_SMALL = 1024  # elements of a NumPy array that is compared by content; larger ones by identity
+_SMALL = 1024  # NumPy arrays of up to this many elements are compared by content, larger ones by identity
 
 
 def remembered(maxsize: int = 32) -> Callable[[Callable], Callable]:
-    """A cache of a function's last `maxsize` results, found by the structure of its arguments (by position only)."""
+    """Makes a function keep its last `maxsize` results, by the structure of its (positional) arguments."""
 
     def decorate(function: Callable) -> Callable:
         cached = functools.lru_cache(maxsize)(lambda arguments: function(*arguments.values))
@@ -38,9 +38,9 @@ def remembered(maxsize: int = 32) -> Callable[[Callable], Callable]:
 def structural_key(value: Any) -> Hashable:
     """A key that is equal only for values which compute the same.
 
-    Functions of libraries are compared by their code and what they close over; so are a user's own if all that they
-    close over and read cannot change, and else by identity. Flax modules and frozen dataclasses are compared by their
-    fields, other values by `==` if they can be hashed, and else by identity.
+    A library's function is compared by its code and the values that it closes over. So is a user's function, if all
+    that it closes over and reads cannot change; otherwise it is compared by identity. Flax modules and frozen
+    dataclasses are compared by their fields. Other values are compared by `==` if they can be hashed, else by identity.
 
     Example:
       >>> import optax
@@ -53,7 +53,7 @@ def structural_key(value: Any) -> Hashable:
 
 
 class _Arguments:
-    """Arguments that are equal where their structures are. Holds them, so that no id in a key is used again."""
+    """Arguments that are equal if their structures are. It holds the arguments, so that no id in a key is reused."""
 
     def __init__(self, values: tuple):
         self.values, self._key = values, structural_key(values)
@@ -67,7 +67,7 @@ class _Arguments:
 
 
 class _Same:
-    """Equal to what holds the very same object."""
+    """A wrapper that equals another one only if both hold the same object."""
 
     def __init__(self, value: Any):
         self.value = value
@@ -84,7 +84,7 @@ class _MayChangeError(Exception):
 
 
 def _key(value: Any, seen: dict[int, int], *, frozen: bool) -> Hashable:
-    """A key; with `frozen` raises `_MayChangeError` for what is not known to stay as it is."""
+    """The key of a value; with `frozen` it raises `_MayChangeError` for a value that may change."""
     if value is None or isinstance(value, bool | int | str | bytes):
         return type(value), value
     if isinstance(value, float | complex | np.generic):
@@ -117,7 +117,7 @@ def _key(value: Any, seen: dict[int, int], *, frozen: bool) -> Hashable:
         return type(value), *((name, part(item)) for name, item in dataclass_attributes(value).items())
     if frozen and not (is_of_library(type(value)) and hasattr(value, "__wrapped__")):  # as jax.jit and jax.custom_jvp
         raise _MayChangeError
-    # In what a library holds, a list or a dict is not changed by anyone.
+    # Nobody changes the lists and dicts that a library's objects hold.
     if isinstance(value, list | Mapping):
         items = value.items() if isinstance(value, Mapping) else value
         return type(value), *(part(item) for item in items)

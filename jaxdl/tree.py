@@ -1,4 +1,4 @@
-"""Trees: finding a state in a nested optimizer state, masks by path, arrays in the place of others."""
+"""Trees: finding a state in a nested optimizer state, masks by path, comparing and replacing arrays by path."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -34,7 +34,7 @@ def path_name(path: tuple) -> str:
 
 
 def mask_by_path(wanted: Callable[[str], bool]) -> Callable[[Params], Any]:
-    """A mask of the parameters whose path is wanted, for any argument called `mask`.
+    """A mask that is True for the parameters whose path is wanted, for any argument called `mask`.
 
     Args:
       wanted: takes a path as in "Dense_0/kernel".
@@ -43,7 +43,7 @@ def mask_by_path(wanted: Callable[[str], bool]) -> Callable[[Params], Any]:
       A function from parameters to a tree of bools like them.
 
     Raises:
-      ValueError: `wanted` is not a function; or, from the mask, no parameter is wanted.
+      ValueError: `wanted` is not a function; or, when the mask is used, no parameter is wanted.
 
     Example:
       >>> mask_by_path(lambda path: path.endswith("kernel"))({"Dense_0": {"kernel": 1.0, "bias": 2.0}})
@@ -73,7 +73,7 @@ def is_part(params: Params) -> bool:
 
 
 def names_in(params: Params, most: int = 12) -> str:
-    """The parameters' paths for an error message; of many only the top-level names, with one path as an example."""
+    """The parameters' paths for an error message; if they are many, the top-level names and one path as an example."""
     paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     if len(paths) <= most:
         return ", ".join(paths)
@@ -83,10 +83,10 @@ def names_in(params: Params, most: int = 12) -> str:
 
 
 def no_bias_no_norm(params: Params) -> Any:
-    """The mask that leaves out biases, the scales of normalisation layers and the slopes of PReLU.
+    """The mask that is False for biases, the scales of normalisation layers and the slopes of PReLU, else True.
 
-    That is what is called "bias", "scale" or "slope", and all that has fewer than two axes. (The names matter where
-    arrays have more axes: stacked blocks, biases of locally connected layers.)
+    These are the arrays called "bias", "scale" or "slope", and all arrays with fewer than two axes. (Stacked blocks and
+    locally connected layers have biases and scales of more axes; the names find them.)
 
     Example:
       >>> import jax.numpy as jnp
@@ -106,13 +106,13 @@ def check_arrays(
     given: Mapping[str, Sequence[int] | None],
     given_names: Mapping[str, str] | None = None,
 ) -> None:
-    """Raises `ValueError` unless the arrays given are the ones needed, with a list of those that are not.
+    """Raises `ValueError`, with a list of differences, unless the arrays given have the paths and shapes needed.
 
     Args:
       what: begins the message.
       needed: shapes by path.
-      given: shapes by path; None for what is no array.
-      given_names: what the givens are called where they come from, by path.
+      given: shapes by path; None for a leaf that is not an array.
+      given_names: by path, the name of a given array in the file that it comes from.
     """
     names = given_names or {}
 
@@ -137,7 +137,7 @@ def check_finite(what: str, arrays: Mapping[str, Any]) -> None:
 
     Args:
       what: begins the message.
-      arrays: by name. What is traced, or lies partly on devices of other processes, is not looked at.
+      arrays: by name. Traced arrays, and those partly on devices of other processes, are not checked.
     """
     bad = [name for name, array in arrays.items() if not _is_finite(array)]
     rest = f", and {len(bad) - 12} more" if len(bad) > 12 else ""
@@ -151,12 +151,12 @@ def _is_finite(array: Any) -> bool:
 
 
 def start_from(drawn: Any, given: Any, *, new: Sequence[str] = (), function: str = "start_from") -> Any:
-    """A model's variables with the numbers given in the place of those drawn.
+    """A model's variables, with the given numbers in the place of the drawn ones.
 
     Args:
       drawn: {"params": ..., "batch_stats": ...}.
-      given: the same, of any floating dtype; what belongs to `new` may be missing or of another shape.
-      new: names of modules that keep what was drawn, as in ("head",).
+      given: the same, of any floating dtype; arrays of the modules in `new` may be missing or of another shape.
+      new: names of modules that keep the drawn numbers, as in ("head",).
       function: named in errors.
 
     Raises:

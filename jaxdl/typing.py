@@ -1,4 +1,4 @@
-"""Names for the things that flow through every room of the library."""
+"""Types that all parts of the library share."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -13,7 +13,7 @@ Arrays: TypeAlias = Any
 """A pytree of arrays with a leading axis of examples: one array, or tuples and dicts of them."""
 
 Device: TypeAlias = Any
-"""A `jax.Device`, which is no class to type checkers."""
+"""A `jax.Device`; type checkers do not see it as a class."""
 
 Schedule: TypeAlias = Callable[[ArrayLike], ArrayLike]
 """A learning rate as a function of the number of optimizer updates made so far (the first update sees 0)."""

@@ -18,7 +18,7 @@ FLOORS = [
     {"jaxdl.transfer"},
     {"jaxdl.ensemble"},
     {"jaxdl.train"},
-    {"jaxdl.report", "jaxdl.practice"},
+    {"jaxdl.report"},
     {"jaxdl"},
     {"experiments"},
 ]

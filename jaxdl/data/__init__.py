@@ -1,4 +1,4 @@
-"""Data sets as plain arrays: `load("fashion_mini")` ships with the package, others come through tfds, or are yours."""
+"""Data sets as plain arrays: the bundled "fashion_mini", those of tensorflow-datasets, and your own."""
 
 from jaxdl.data.arrays import from_arrays
 from jaxdl.data.augment import CROP_AND_FLIP, Augment, Compose, RandomCrop, RandomFlip

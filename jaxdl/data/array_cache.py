@@ -1,8 +1,8 @@
 """Decoded arrays on disk, so that images are decoded once.
 
-One folder holds one data set: a `.npy` file per array (opened memory-mapped) and `contents.json` with what the
-arrays must look like, their CRC-32 and anything else worth keeping. A folder is written under another name and
-renamed when complete, so that there is never half of one; it is checked each time it is opened.
+One folder holds one data set: a `.npy` file for each array (opened memory-mapped), and `contents.json` with the shapes,
+dtypes and CRC-32 of the arrays and further facts. A folder is written under another name and renamed when it is
+complete, so that there is never half a folder. The arrays are checked each time they are opened.
 """
 
 import json
@@ -21,7 +21,7 @@ _CHUNK = 1 << 24
 
 
 class DamagedCacheError(Exception):
-    """What lies in the cache is not what was written there."""
+    """The files in the cache are not those that were written there."""
 
 
 def default_directory() -> Path:

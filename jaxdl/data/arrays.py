@@ -22,30 +22,30 @@ def from_arrays(
     classes: int | Sequence[str] = (),
     standardize: Callable[[Any], Any] | None = None,
 ) -> Dataset:
-    """A data set of your own arrays: images, tables, sequences, with whatever is to be predicted.
+    """A data set of your own arrays: images, tables, sequences, and targets of any kind.
 
-    Arrays become NumPy's, and 64-bit numbers 32-bit ones (JAX would compute with those; integers that would change
-    are refused). Nothing else is changed.
+    Arrays become NumPy arrays, and 64-bit numbers become 32-bit ones, as JAX would compute with them; integers that
+    this would change are refused. Nothing else is changed.
 
     Args:
-      inputs: arrays with a leading axis of n examples: one, or a tuple or dict of them, which the model is then given
-        as they are. One array of bytes is taken for images [n, height, width, channels].
+      inputs: one array with a leading axis of n examples, or a tuple or dict of such arrays, which the model is then
+        given in this form. One array of uint8 is taken for images [n, height, width, channels].
       targets: arrays with the same leading axis: class numbers [n], soft labels [n, classes], numbers to predict
         [n, outputs], several in a dict, ...
       name: for messages, and for telling runs apart.
       split: "train" or "test".
-      classes: how many classes there are, or their names, where targets are class numbers or one number for each class.
+      classes: how many classes there are, or their names, if targets are class numbers or one number for each class.
         The model must then give as many outputs.
-      standardize: pure function from a batch of inputs to what the model is given; by default inputs are taken as they
-        are, and images of bytes are standardised by their own channels' statistics. For a test split pass the training
-        split's, `train_set.standardize`.
+      standardize: pure function from a batch of inputs to the model's inputs. By default images of uint8 are
+        standardised by the statistics of their own channels, and other inputs are left as they are. For a test split
+        pass the function of the training split, `train_set.standardize`.
 
     Returns:
       A data set.
 
     Raises:
-      ValueError: arrays are of different lengths, hold no numbers or NaN, labels are out of range, or another argument
-        is not what it should be.
+      ValueError: arrays are of different lengths, or hold NaN or something else than numbers; labels are out of range;
+        or another argument is wrong.
 
     Example:
       >>> import numpy as np
@@ -70,13 +70,13 @@ def from_arrays(
         )
     inputs, targets = (_narrowed(argument, tree) for argument, tree in (("inputs", inputs), ("targets", targets)))
     if standardize is None and isinstance(inputs, np.ndarray) and inputs.dtype == np.uint8:
-        check_inputs("from_arrays", inputs)  # what are no images has no channels
+        check_inputs("from_arrays", inputs)  # arrays that are not images have no channels
         standardize = channel_statistics(inputs)
     return Dataset(name, split, inputs, targets, tuple(classes), standardize)
 
 
 def _narrowed(name: str, tree: Any) -> Any:
-    """NumPy arrays of dtypes that JAX keeps. Lists are arrays here, not trees."""
+    """The tree as NumPy arrays of dtypes that JAX keeps. Lists are arrays here, not trees."""
 
     def narrowed(leaf):
         try:

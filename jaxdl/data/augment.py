@@ -16,17 +16,17 @@ Augment: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class RandomCrop:
-    """Shifts each image by up to `padding` pixels in both directions; what comes in from outside is 0.
+    """Shifts each image by up to `padding` pixels in both directions; pixels from outside the image are 0.
 
-    The same as padding with zeros and cropping to the old size at a random place, which is what ResNet's paper does
-    with 4 pixels on CIFAR-10 (He et al. 2016, arXiv 1512.03385, sec. 4.2).
+    This is padding with zeros and cropping to the old size at a random place, as the ResNet paper does with 4 pixels on
+    CIFAR-10 (He et al. 2016, arXiv 1512.03385, sec. 4.2).
 
     Attributes:
       padding: pixels on each side, fewer than the images have.
 
     Raises:
-      ValueError: `padding` is no integer of at least 0; or, when called, a side of the images is not above it, or keys
-        and images are not those of one batch.
+      ValueError: `padding` is not an integer of at least 0; or, when called, an image has a side of at most `padding`
+        pixels, or there is not one key for each image.
     """
 
     padding: int = 4
@@ -57,7 +57,7 @@ class RandomFlip:
     """Mirrors each image, left to right, with probability 1/2.
 
     Raises:
-      ValueError: when called, keys and images are not those of one batch.
+      ValueError: when called, there is not one key for each image.
     """
 
     def __call__(self, keys: jax.Array, images: jax.Array) -> jax.Array:
@@ -72,10 +72,10 @@ class Compose:
     """Several changes one after the other, each with random numbers of its own.
 
     Attributes:
-      changes: what to apply, in order.
+      changes: the changes, in the order in which they are applied.
 
     Raises:
-      ValueError: `changes` is not a tuple of functions; or, when called, keys and images are not those of one batch.
+      ValueError: `changes` is not a tuple of functions; or, when called, there is not one key for each image.
     """
 
     changes: tuple[Augment, ...]
@@ -125,4 +125,4 @@ def _described(value: Any) -> str:
 
 
 CROP_AND_FLIP = Compose((RandomCrop(4), RandomFlip()))
-"""The usual change for CIFAR: a crop out of 4 pixels of padding, and a mirror image half the time."""
+"""The usual augmentation for CIFAR: 4 pixels of padding and a random crop, then a random flip."""

@@ -18,7 +18,7 @@ _SHUFFLE = 0  # the stream of random numbers that shuffling draws from; `train.s
 
 
 def epoch_order(key: jax.Array, epoch: jax.Array | int, *, examples: int, batch_size: int) -> jax.Array:
-    """Which examples make up each batch of an epoch: a permutation that depends on the key and the epoch alone.
+    """Which examples are in each batch of an epoch: a permutation that depends only on the key and the epoch.
 
     Args:
       key: the training state's key.
@@ -55,8 +55,8 @@ def take_batch(inputs: Arrays, targets: Arrays, rows: jax.Array) -> Batch:
     """The examples at `rows` (int [batch]) of a data set that lies on the device.
 
     Raises:
-      ValueError: `rows` are no integers, or inputs and targets are not of one length. Rows beyond the data are seen
-        only where they are a NumPy array: on the device they would have to be waited for.
+      ValueError: `rows` are not integers, or inputs and targets are not of one length. Rows out of range raise only if
+        `rows` is a NumPy array; a check of a JAX array would have to wait for the device. There they are clipped.
     """
     require(
         isinstance(rows, jax.Array | np.ndarray) and jnp.issubdtype(rows.dtype, jnp.integer),
@@ -85,22 +85,23 @@ def batches(
 ) -> Iterator[Batch]:
     """The batches that `train.fit` would train on, for a loop of your own.
 
-    Epoch after epoch, each in an order of its own; what does not fill a last batch sits an epoch out. The batch of a
-    step depends on the key and the step's number alone: a loop that was stopped goes on with `start=int(state.step)`.
+    Each epoch has an order of its own. Examples at its end that do not fill a batch are left out of that epoch. The
+    batch of a step depends only on the key and the number of the step, so a loop that was stopped goes on with
+    `start=int(state.step)`.
 
     Args:
       dataset: what to train on.
       key: the training state's, `state.key`.
-      batch_size: examples in a batch, of all devices and processes together.
-      start: number of the step to begin with.
-      steps: up to which step; by default there is no end.
+      batch_size: examples in a batch, over all devices and processes.
+      start: number of the first step, from 0.
+      steps: number of the step at which to end, which is not included; by default there is no end.
 
     Returns:
-      An iterator over batches (inputs, targets) of NumPy arrays [batch_size, ...]. With several processes each is given
-      its own part, [batch_size / processes, ...], as `train.make_step` wants it.
+      An iterator over batches (inputs, targets) of NumPy arrays [batch_size, ...]. With several processes each process
+      gets its own part, [batch_size / processes, ...], as `train.make_step` wants it.
 
     Raises:
-      ValueError: an argument is not what it should be.
+      ValueError: an argument is wrong.
 
     Example:
       >>> import jax

@@ -1,4 +1,4 @@
-"""Whether what a caller passed for a data set is one, and fits the model."""
+"""Checks that a data set is one, and that it fits the model."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -42,7 +42,7 @@ def check_model_fits(
 
 
 def shapes_of(function: str, model: nn.Module, inputs: Any) -> ModelShapes:
-    """`model_shapes`; a `ValueError` that names the model and its inputs if it fails in another way."""
+    """`model_shapes`; any other error becomes a `ValueError` that names the model and its inputs."""
     try:
         return model_shapes(model, inputs)
     except ValueError:
@@ -75,12 +75,12 @@ def count_outputs(function: str, model: nn.Module, outputs: Any) -> int:
 
 
 def input_struct(function: str, inputs: Any, preprocess: Callable[[Any], Any] | None) -> Any:
-    """Shapes and dtypes of what a model is shown for `inputs`; raises `ValueError` if those would be bytes.
+    """Shapes and dtypes of the model's inputs for `inputs`; raises `ValueError` if they would be uint8.
 
     Args:
       function: named in errors.
       inputs: a tree of `jax.ShapeDtypeStruct` [batch, ...].
-      preprocess: from those to model inputs.
+      preprocess: function from `inputs` to the model's inputs.
     """
     batch = len_of(inputs)
     shown_to_model = inputs
@@ -105,12 +105,12 @@ def len_of(batch: Any) -> int:
 
 
 def called(function: str, name: str, what: str, f: Callable, *structs: Any) -> Any:
-    """What a user's function gives, by shapes alone; a `ValueError` that names it if it fails.
+    """The shapes of what a user's function returns; if it fails, a `ValueError` that names it.
 
     Args:
-      function: named in the error.
-      name: of the argument that was passed.
-      what: that it is called with, in words.
+      function: the library's function, named in the error.
+      name: the argument for which `f` was passed.
+      what: what `f` is called with, in words.
       f: the user's function.
       *structs: its arguments, trees of `jax.ShapeDtypeStruct`.
     """

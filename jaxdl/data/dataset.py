@@ -1,4 +1,4 @@
-"""A split of a data set: arrays that do not change, and what is known about them."""
+"""A split of a data set: read-only arrays, and facts about them."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,22 +17,22 @@ class Dataset:
     """One split of a data set. Its arrays are read-only.
 
     Images with class numbers are the usual case: uint8 [n, height, width, channels] and int32 [n]. Inputs and targets
-    may be any others, or tuples and dicts of arrays, with a leading axis of n examples; `data.from_arrays` makes such
-    sets, and converts what it is given.
+    may also be other arrays, or tuples and dicts of arrays, with a leading axis of n examples. `data.from_arrays` makes
+    a set from any arrays, and converts their dtypes.
 
     Attributes:
       name: the data set's name, "cifar10" for example.
       split: "train" or "test".
-      inputs: NumPy arrays [n, ...]. One array of bytes, or of four axes, is taken for images.
+      inputs: NumPy arrays [n, ...]. One array of uint8, or of four axes, is taken for images.
       targets: NumPy arrays [n, ...]: class numbers int32 [n], soft labels float32 [n, classes], numbers to predict.
-      class_names: one per class; () where targets are not about classes. With names, targets are class numbers, or
-        one number for each class.
-      standardize: the map to model inputs, with the training split's statistics (also for the test split); None where
-        the model takes the inputs as they are.
+      class_names: one per class; () if there are no classes. With names, targets are class numbers, or one number for
+        each class.
+      standardize: the function from inputs to the model's inputs, with the training split's statistics (also in the
+        test split); None if the model takes the inputs as they are.
 
     Raises:
-      ValueError: an array has the wrong dtype or shape, a label is out of range, or another field is not what it
-        should be; says what would make it so.
+      ValueError: an array has the wrong dtype or shape, a label is out of range, or another field is wrong. The message
+        says how to correct it.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Dataset:
         """The inputs of a set of images [n, height, width, channels].
 
         Raises:
-          ValueError: they are something else.
+          ValueError: the inputs are not images.
         """
         if not self.is_of_images:
             raise ValueError(f"{self!r} has no images; use .inputs")
@@ -95,7 +95,7 @@ class Dataset:
         """(height, width, channels).
 
         Raises:
-          ValueError: the inputs are no images.
+          ValueError: the inputs are not images.
         """
         height, width, channels = self.images.shape[1:]
         return height, width, channels
@@ -105,7 +105,7 @@ class Dataset:
         """Number of classes.
 
         Raises:
-          ValueError: the set has none.
+          ValueError: the set has no classes.
         """
         if not self.class_names:
             raise ValueError(f"{self!r} has no classes")
@@ -121,7 +121,7 @@ class Dataset:
         return Batch(jax.tree.map(struct, self.inputs), jax.tree.map(struct, self.targets))
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        """Optimizer updates in one pass: n // batch_size. The remainder sits out, a different one in each epoch.
+        """Updates in one epoch: n // batch_size. The examples left over differ from epoch to epoch.
 
         Raises:
           ValueError: `batch_size` is below 1 or above the number of examples.
@@ -165,7 +165,7 @@ class Dataset:
           A set with copies of the examples, and the same `standardize`.
 
         Raises:
-          ValueError: `rows` are neither, one is out of range, or there are none.
+          ValueError: `rows` are neither integers nor bools, one is out of range, or there are none.
         """
         try:
             array = np.asarray(rows)
@@ -190,17 +190,17 @@ class Dataset:
         return self._at(array)
 
     def split_at_random(self, share: float, key: jax.Array) -> tuple["Dataset", "Dataset"]:
-        """Two parts at random: the first has this share of the examples, rounded, and the second the others.
+        """Splits the examples into two parts at random.
 
         Args:
-          share: in (0, 1).
+          share: the first part's share of the examples, in (0, 1); the number of examples is rounded.
           key: `jax.random.key(seed)`; the same key gives the same parts.
 
         Returns:
           Two sets, with the same `standardize` as this one.
 
         Raises:
-          ValueError: an argument is not what it should be, or a part would be empty.
+          ValueError: an argument is wrong, or a part would be empty.
 
         Example:
           >>> import jax

@@ -1,4 +1,4 @@
-"""Whether arrays can be the inputs and targets of a data set."""
+"""Checks that arrays can be the inputs and targets of a data set."""
 
 from typing import Any
 
@@ -82,7 +82,7 @@ def check_standardize(where: str, standardize: Any, inputs: Any) -> None:
     )
     empty = not jax.tree.leaves(inputs) or getattr(inputs, "size", 1) == 0
     if not isinstance(standardize, Standardize) or isinstance(inputs, list) or empty:
-        return  # `check_inputs` refuses what these are
+        return  # `check_inputs` refuses such inputs
     what = f"{where}: data.Standardize takes uint8 images, and these inputs are"
     remedy = "leave standardize out, or pass a function of your own"
     if not isinstance(inputs, np.ndarray):

@@ -35,16 +35,16 @@ def load(
       data_dir: where tensorflow-datasets keeps its data; by default `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
       cache_dir: where decoded arrays are kept; by default `$JAXDL_CACHE`, or `~/.cache/jaxdl`. A cache that cannot
         be written is a warning, not an error.
-      download: whether to download and prepare what is missing, which needs a network and, for preparing alone,
-        TensorFlow: `pip install "jaxdl[prepare]"`.
+      download: whether to download and prepare a missing data set. That needs a network and TensorFlow
+        (`pip install "jaxdl[prepare]"`); reading needs neither.
 
     Returns:
       The train and the test split.
 
     Raises:
-      ValueError: an unknown name, a `data_dir` that is a file, or `download` is no bool.
-      DatasetNotFoundError: the data set is not there and could not be fetched; says where it was looked for and how
-        to prepare it.
+      ValueError: `name` is unknown, `data_dir` is a file, or `download` is not a bool.
+      DatasetNotFoundError: the data set is not there and could not be downloaded. The message says where it was looked
+        for and how to prepare it.
 
     Example:
       >>> train_set, test_set = load("fashion_mini")

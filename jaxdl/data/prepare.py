@@ -1,4 +1,4 @@
-"""Downloads a data set and prepares it for `jaxdl.data.load`: the one place that needs TensorFlow.
+"""Downloads a data set and prepares it for `jaxdl.data.load`. Only this module needs TensorFlow.
 
 pip install "jaxdl[prepare]"
 python -m jaxdl.data.prepare cifar10 --data-dir DIR

@@ -1,4 +1,4 @@
-"""From bytes to numbers of mean 0 and deviation 1."""
+"""Standardises uint8 images to mean 0 and standard deviation 1."""
 
 import dataclasses
 
@@ -11,14 +11,14 @@ from jaxdl.arguments import check_real, require, shown
 
 @dataclasses.dataclass(frozen=True)
 class Standardize:
-    """Turns uint8 images into float32 ones of mean 0 and deviation 1 in each channel: (x / 255 - mean) / std.
+    """Turns uint8 images into float32 images of mean 0 and deviation 1 in each channel: (x / 255 - mean) / std.
 
     Attributes:
       mean, std: one number per channel, in units of full brightness (255 is 1).
 
     Raises:
-      ValueError: a mean is outside [0, 1], a deviation not above 0, or there are not as many of the one as of the
-        other; or, when called, the images are no whole numbers, or have another number of channels.
+      ValueError: a mean is outside [0, 1], a deviation is not above 0, or there are not as many means as deviations;
+        or, when called, the images are not integers, or have another number of channels.
     """
 
     mean: tuple[float, ...]
@@ -72,7 +72,7 @@ class Standardize:
 
 
 def channel_statistics(images: np.ndarray) -> Standardize:
-    """Mean and deviation of each channel over uint8 images [n, height, width, channels], exact: from histograms."""
+    """Mean and deviation of each channel over uint8 images [n, height, width, channels], exactly, from histograms."""
     channels = images.shape[-1]
     counts = np.stack([np.bincount(images[..., c].ravel(), minlength=256) for c in range(channels)])
     values = np.arange(256) / 255

@@ -18,11 +18,11 @@ class Sweep:
     The last batch is filled up with copies of the last example; `masked_batch` says which examples are real.
 
     Args:
-      dataset: every example of it counts once.
+      dataset: the data set; every example counts once.
       place: puts arrays on the devices.
       batch_size: examples at a time, on each device.
-      parts: over how many devices the examples are spread. Device d takes those from start + d * batch_size.
-      wait_every: batches after which to wait for the devices; None for never.
+      parts: number of devices over which each batch is spread. Device d takes the examples from start + d * batch_size.
+      wait_every: number of batches after which the host waits for the devices; None for never.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Sweep:
         self._data = place((dataset.inputs, dataset.targets))
 
     def __call__(self, program: Callable, variables: Any) -> Iterator[Any]:
-        """What `program(variables, data, start)` gives for each batch."""
+        """Yields the result of `program(variables, data, start)` for each batch."""
         for number, start in enumerate(range(0, self.examples, self._stride), 1):
             found = program(variables, self._data, np.int32(start))
             if self._wait_every and number % self._wait_every == 0:
@@ -49,6 +49,6 @@ class Sweep:
 
 
 def masked_batch(data: tuple[Arrays, Arrays], start: jax.Array, batch_size: int) -> tuple[Batch, jax.Array]:
-    """The examples from `start` on, and which of them are real, bool [batch_size]; others repeat the last one."""
+    """The batch from `start` on, and which of its examples are real, bool [batch_size]; others repeat the last one."""
     rows = start + jnp.arange(batch_size)
     return take_batch(*data, rows), rows < len(jax.tree.leaves(data)[0])

@@ -21,7 +21,7 @@ import numpy as np
 from jaxdl.arguments import require
 from jaxdl.progress import progress_bar
 
-_HOSTS = {  # what each data set is downloaded from
+_HOSTS = {  # where each data set is downloaded from
     "cifar10": "https://www.cs.toronto.edu/~kriz/cifar.html",
     "cifar100": "https://www.cs.toronto.edu/~kriz/cifar.html",
     "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -34,7 +34,7 @@ _TIMEOUT = 5.0  # seconds to find out whether there is a network
 
 
 class DatasetNotFoundError(FileNotFoundError):
-    """A data set is not where it was looked for, and could not be fetched."""
+    """A data set is not where it was looked for, and could not be downloaded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,15 +43,16 @@ class Source:
 
     name: str
     folder: Path  # <data_dir>/<name>/<version>
-    key: str  # <name>/<version>-<digest of its description>: what the cache files it under
+    key: str  # <name>/<version>-<digest of its description>: its folder in the cache
 
 
 def locate(name: str, data_dir: str | os.PathLike | None, *, download: bool) -> Source:
-    """Finds a prepared data set, newest version first; downloads and prepares it if it is missing and that is allowed.
+    """Finds the newest prepared version of a data set; if there is none and `download`, downloads and prepares it.
 
     Raises:
       ValueError: the directory to look in is a file.
-      DatasetNotFoundError: within seconds, with the directory looked in and the command that prepares it elsewhere.
+      DatasetNotFoundError: the data set is missing. It is raised within seconds if there is no network; the message
+        has the directory and the command that prepares the data set elsewhere.
     """
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().absolute()
     require(
@@ -132,7 +133,7 @@ def _reachable(url: str) -> bool:
         try:
             with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_TIMEOUT):
                 answered.set()
-        except urllib.error.HTTPError:  # an answer all the same
+        except urllib.error.HTTPError:  # the server answered
             answered.set()
         except OSError:
             pass

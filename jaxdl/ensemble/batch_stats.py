@@ -1,4 +1,4 @@
-"""Batch statistics for weights that no training step has seen: averages, above all."""
+"""Batch statistics for weights that training did not run with, averaged weights above all."""
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
@@ -20,15 +20,15 @@ from jaxdl.typing import Params
 
 
 class _Facts(NamedTuple):
-    """What is known about a BatchNorm without computing."""
+    """What the shapes and fields of a BatchNorm tell about it."""
 
-    count: int  # numbers of each channel that it is given in a batch
+    count: int  # how many numbers of each channel it is given in a batch
     momentum: float
-    unbiased: bool  # whether its running variance is of the unbiased estimate
+    unbiased: bool  # whether its running variance averages unbiased estimates
 
     @property
     def correction(self) -> float:
-        """From the biased variance to the one it keeps."""
+        """The factor from the biased variance to the one that the running variance averages."""
         return self.count / max(self.count - 1, 1) if self.unbiased else 1.0
 
 
@@ -42,26 +42,27 @@ def update_batch_stats(
     preprocess: Callable[[jax.Array], jax.Array] | None = None,
     key: jax.Array | None = None,
 ) -> dict[str, Any]:
-    """Batch statistics estimated anew over a data set, in training mode: every batch is normalised by its own.
+    """Estimates batch statistics anew over a data set. The model runs in training mode: batches normalise themselves.
 
-    With "pooled" they are the moments of all that each BatchNorm was given, whatever the sizes of the batches: the mean
-    of all numbers, and their variance about that mean. With "cumulative" they are the means over the batches of each
-    batch's mean and variance, a small last batch counting as much as a full one: `torch.optim.swa_utils.update_bn`.
+    With mode "pooled" the results are the mean and variance of all numbers that each BatchNorm was given, whatever the
+    sizes of the batches. With "cumulative" they are the averages over the batches of each batch's mean and variance, as
+    in `torch.optim.swa_utils.update_bn`; a small last batch then counts as much as a full one.
 
     Args:
       model: a module with `layers.BatchNorm` or `flax.linen.BatchNorm`.
       params: its parameters, `optim.swa_params(opt_state, params)` for example.
-      batches: a data set, all of it, or batches of inputs [batch, ...] of any sizes.
+      batches: a data set, all of whose examples are used, or batches of inputs [batch, ...] of any sizes.
       batch_size: examples at a time, for a data set; the last batch may be smaller.
       mode: see above.
-      preprocess: images to model inputs; by default `standardize` of a data set, and nothing else.
+      preprocess: function from a batch to the model's inputs. By default a data set's `standardize`; other batches are
+        passed as they are.
       key: for dropout, which is on as in training; by default `jax.random.key(0)`.
 
     Returns:
-      The "batch_stats" collection; {} for a model without.
+      The "batch_stats" collection; {} for a model without one.
 
     Raises:
-      ValueError: an argument is not what it should be, or there are no batches.
+      ValueError: an argument is wrong, or there are no batches.
 
     Reference: Izmailov et al. 2018 (arXiv 1803.05407), sec. 3.2.
     """
@@ -101,7 +102,7 @@ def update_batch_stats(
 
 
 def _moments(model, preprocess, params, images, key, known) -> dict[str, tuple[_Facts, np.ndarray, np.ndarray]]:
-    """For each BatchNorm the mean and variance (as it estimates it) of what it is given in one batch."""
+    """For each BatchNorm the mean of its inputs in one batch, and their variance as it estimates it."""
     empty, facts = known
     before = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), empty)
     updated = _compiled(model, preprocess)(params, before, images, key)
@@ -129,7 +130,7 @@ def _updated(model, preprocess, params, batch_stats, images, key):
 
 
 def _layers(model, preprocess, params, images) -> tuple[dict[str, Any], dict[str, _Facts]]:
-    """The shapes of a model's batch statistics, and what is known about each BatchNorm without computing."""
+    """The shapes of a model's batch statistics, and the facts about each BatchNorm. Nothing is computed."""
     inputs = jax.eval_shape(preprocess, images) if preprocess else images
     empty = model_shapes(model, inputs).variables.get("batch_stats", {})
     facts: dict[str, _Facts] = {}

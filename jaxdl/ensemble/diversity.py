@@ -20,7 +20,7 @@ def disagreement(probabilities: np.ndarray) -> np.ndarray:
       float64 [members, members], symmetric, with zeros on the diagonal.
 
     Raises:
-      ValueError: the shape is another.
+      ValueError: `probabilities` has another shape.
 
     Example:
       >>> disagreement(np.eye(2)[np.array([[0, 0, 1, 1], [0, 1, 1, 1]])]).tolist()
@@ -38,10 +38,10 @@ def disagreement(probabilities: np.ndarray) -> np.ndarray:
 
 
 def normalized_diversity(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Disagreement divided by the error of the second member: how much of the difference is not forced by its errors.
+    """The disagreement of two members divided by the error of the second one.
 
-    Two members that are always right agree; so the paper divides the disagreement of a solution with a base by
-    1 - accuracy. A member without errors gives NaN (or infinity).
+    Accurate members cannot disagree often, so the paper divides the disagreement of a solution with a base solution by
+    1 - accuracy. If the second member has no errors, the result is NaN or infinite.
 
     Args:
       probabilities: [members, examples, classes].
@@ -51,7 +51,7 @@ def normalized_diversity(probabilities: np.ndarray, labels: np.ndarray) -> np.nd
       float64 [members, members]: element (i, j) is disagreement(i, j) / error(j).
 
     Raises:
-      ValueError: shapes do not go together.
+      ValueError: the shapes do not go together.
 
     Reference: Fort et al. 2019 (arXiv 1912.02757), sec. 4.1.
     """
@@ -70,7 +70,7 @@ def weight_cosine(members: Params) -> np.ndarray:
 
     Args:
       members: stacked parameters, arrays with a leading axis of members; or stacked variables, {"params": ...,
-        "batch_stats": ...}, of which the parameters count alone.
+        "batch_stats": ...}, of which only the parameters are used.
 
     Returns:
       float64 [members, members], ones on the diagonal.
@@ -96,21 +96,22 @@ def weight_cosine(members: Params) -> np.ndarray:
 def project_predictions(
     probabilities: np.ndarray, *, via: Literal["tsne", "pca"] = "tsne", seed: int = 0, perplexity: float | None = None
 ) -> np.ndarray:
-    """Places in a plane for members, near where they predict alike: what a training trajectory looks like.
+    """Projects members to points in a plane, so that members with similar predictions are near each other.
 
-    By scikit-learn, of the members' probabilities on all examples as one vector each.
+    Each member is the vector of its probabilities on all examples; scikit-learn projects these vectors. The points of
+    the snapshots of a run show its trajectory.
 
     Args:
       probabilities: [members, examples, classes], of the members of one or more trajectories.
-      via: "tsne" keeps neighbours together (the paper's), "pca" keeps the directions of greatest variance.
-      seed: of t-SNE.
-      perplexity: of t-SNE, below the number of members; by default a third of them, at most 30.
+      via: "tsne" (as in the paper) keeps neighbours together; "pca" keeps the directions of greatest variance.
+      seed: the seed of t-SNE.
+      perplexity: the perplexity of t-SNE, below the number of members; by default a third of it, at most 30.
 
     Returns:
       float64 [members, 2].
 
     Raises:
-      ValueError: the shape or an argument is not what it should be, or there are fewer than three members.
+      ValueError: a shape or an argument is wrong, or there are fewer than three members.
 
     Reference: Fort et al. 2019 (arXiv 1912.02757), sec. 3 and fig. 2c; van der Maaten and Hinton, `Visualizing Data
     using t-SNE`, 2008.

@@ -42,8 +42,8 @@ _FINISH = {
 class Evaluation(NamedTuple):
     """An ensemble of M members on a data set; prints as a table. Arrays are float64 [M]."""
 
-    ensemble: Any  # Scores of the last 1, 2, ..., M members together; None where targets are no classes
-    members: Any  # Scores of each member by itself, in the order given
+    ensemble: Any  # Scores of the last 1, 2, ..., M members together; None if `average` is not "softmax"
+    members: Any  # Scores of each member by itself, in the order given; None likewise
     ensemble_metrics: dict[str, np.ndarray]  # of the last 1, 2, ..., M members together, by name
     member_metrics: dict[str, np.ndarray]  # of each member by itself
 
@@ -79,17 +79,17 @@ def predict(
         {"params": ..., "batch_stats": ...} (`optim.snapshot_variables`).
       inputs: [batch, ...], images [batch, height, width, channels] for example.
       average: what is averaged: probabilities of classes ("softmax"), of labels ("sigmoid"), or the model's "outputs".
-      preprocess: inputs to what the model is given; needed if they are uint8.
-      via: "vmap" for all members side by side, "map" for one after the other. By default the faster one on the CPU
-        (`benchmarks/averaging.py`): "map" for convolutions on the CPU, "vmap" elsewhere.
-      devices: members are spread over them, over as many as divide the members; by default all. What lies there so
-        already (the parameters of a `train.population`) is not moved.
+      preprocess: function from `inputs` to the model's inputs; needed if they are uint8.
+      via: "vmap" computes all members in every operation, "map" one after the other. By default "map" for models with
+        convolutions on the CPU, where it is faster (`benchmarks/averaging.py`), else "vmap".
+      devices: devices over which the members are spread; as many are used as divide the number of members. By default
+        all devices of this process. The parameters of a `train.population` lie there already and are not moved.
 
     Returns:
-      float32 [batch, ...], like the model's outputs, whole on every device used.
+      float32 or wider [batch, ...], like the model's outputs; every device used has the whole array.
 
     Raises:
-      ValueError: an argument is not what it should be.
+      ValueError: an argument is wrong.
     """
     leaves = jax.tree.leaves(inputs)
     require(
@@ -106,7 +106,7 @@ def predict(
         "predict", model, shapes_of("predict", model, input_struct("predict", example, preprocess)).outputs, average
     )
     found = _compiled_mean(model, preprocess, average, where)(variables, where.replicate(inputs))
-    # Several CPU devices deadlock (jax below 0.12) if many programs in which they meet are under way.
+    # Several CPU devices may deadlock (jax below 0.12) if many programs that communicate are under way at once.
     may_deadlock = where.mesh.size > 1 and where.mesh.devices[0].platform == "cpu"
     return jax.block_until_ready(found) if may_deadlock else found
 
@@ -126,9 +126,9 @@ def probabilities(
     Args:
       model: as for `predict`.
       members: as for `predict`.
-      dataset: all examples count.
-      batch_size: examples at a time; no influence on the result but for rounding.
-      preprocess: inputs to what the model is given; by default `dataset.standardize`.
+      dataset: the data set, all of whose examples are used.
+      batch_size: examples at a time; it affects the result only by rounding.
+      preprocess: function from a batch to the model's inputs; by default `dataset.standardize`.
       via: as for `predict`.
       devices: as for `predict`.
 
@@ -152,7 +152,7 @@ def log_probabilities(
     via: Via = "auto",
     devices: Sequence[Device] | None = None,
 ) -> np.ndarray:
-    """The logarithms of `probabilities`, in nats: those of improbable classes keep their digits.
+    """The natural logarithms of `probabilities`; for improbable classes they keep digits that `probabilities` lose.
 
     Args:
       model: as for `predict`.
@@ -214,27 +214,26 @@ def evaluate(
     via: Via = "auto",
     devices: Sequence[Device] | None = None,
 ) -> Evaluation:
-    """How good the last 1, 2, ..., M members are together, and each by itself.
+    """Scores the ensembles of the last 1, 2, ..., M members, and each member by itself.
 
     Args:
       model: as for `predict`.
-      members: as for `predict`, in the order of time: of a run's snapshots the last are the best.
-      dataset: all examples count.
-      average: as for `predict`. Targets must be classes for "softmax".
-      metrics: by name, functions from outputs and targets to one number per example, whose means are told, as for
-        `train.fit`: {"top5_error": train.top_k_error(5)}. For the ensemble, outputs are those whose softmax (or
-        sigmoid) is the mean of the members'.
+      members: as for `predict`, in the order of time, since the last snapshots of a run are the best.
+      dataset: the data set, all of whose examples are used.
+      average: as for `predict`. For "softmax" targets must be classes.
+      metrics: by name, functions from outputs and targets to one number per example, as for `train.fit`:
+        {"top5_error": train.top_k_error(5)}. Their means are returned. The outputs of an ensemble are numbers whose
+        softmax (or sigmoid) is the mean of the members' softmax (or sigmoid).
       batch_size: as for `probabilities`.
       preprocess: as for `probabilities`.
       via: as for `predict`.
       devices: as for `predict`.
 
     Returns:
-      An `Evaluation`; print it. Its `Scores` are there for "softmax".
+      An `Evaluation`, which prints as a table. It holds `Scores` only if `average` is "softmax".
 
     Raises:
-      ValueError: an argument is not what it should be; there is nothing to score by, as `average` is not "softmax" and
-        no metrics are given.
+      ValueError: an argument is wrong; or `average` is not "softmax" and there are no metrics, so nothing to score.
 
     Reference: Huang et al., `Snapshot Ensembles`, 2017 (arXiv 1704.00109), for the last m of M.
     """
@@ -277,7 +276,7 @@ def _together(each: Any, average: str) -> Any:
     """Outputs [M, examples, ...] of the last 1, 2, ..., M members together."""
 
     def means_of_logarithms(logarithms):
-        # Means of probabilities, in logarithms: a confident member's are below what a float can hold.
+        # Means of probabilities, computed from logarithms: a confident member's may underflow.
         counts = np.arange(1, len(logarithms) + 1).reshape(-1, *[1] * (logarithms.ndim - 1))
         return np.logaddexp.accumulate(logarithms[::-1], 0) - np.log(counts)
 
@@ -363,7 +362,7 @@ def _are_classes(targets: Any) -> bool:
 
 
 def _columns(scores: Scores | None, metrics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What a table shows, by title."""
+    """The columns of the table, by title."""
     columns = {}
     if scores is not None:
         columns = {"error %": 100 * scores.error, "NLL": scores.nll, "Brier": scores.brier, "ECE": scores.ece}
@@ -371,7 +370,7 @@ def _columns(scores: Scores | None, metrics: Mapping[str, np.ndarray]) -> dict[s
 
 
 def member_variables(function: str, model: nn.Module, members: Params, needed: dict[str, Any]) -> dict[str, Any]:
-    """Stacked variables from stacked parameters or variables; raises `ValueError` if they are not the model's.
+    """Makes stacked variables of stacked parameters or variables; raises `ValueError` if they are not the model's.
 
     Args:
       function: named in errors.
@@ -408,9 +407,9 @@ def member_variables(function: str, model: nn.Module, members: Params, needed: d
 def _every(
     function: str, finish: str, model, members, dataset, batch_size, preprocess, via, devices, check=lambda shapes: None
 ) -> Any:
-    """What every member gives for every example, [members, examples, ...], on behalf of a function that errors name.
+    """The results of every member for every example, [members, examples, ...].
 
-    `check` is given the model's shapes, before anything is computed.
+    `function` is named in errors. `check` is called with the model's shapes before anything is computed.
     """
     check_dataset(function, "dataset", dataset)
     check_integer(function, "batch_size", batch_size, at_least=1)
@@ -442,7 +441,7 @@ def _placed(
     via: Via,
     devices: Sequence[Device] | None,
 ) -> tuple[Any, Members]:
-    """Members' variables on their devices, and how they share them."""
+    """The members' variables on their devices, and how the members share the devices."""
     require(
         not isinstance(members, nn.Module) or isinstance(model, nn.Module),
         f"{function}: model must be a flax.linen module, got {shown(model)}; it is first, and then the members",
@@ -479,7 +478,7 @@ def _check_one_array(function: str, model: nn.Module, found: Any, finish: str) -
 
 
 def _member(model, preprocess, finish, variables, inputs):
-    """What one member gives for a batch, in float32 or wider."""
+    """The result of one member for a batch, in float32 or wider."""
     given = inputs if preprocess is None else preprocess(inputs)
     found = apply_model(model, variables, given, train=False)
     return jax.tree.map(lambda x: _FINISH[finish](x.astype(jnp.promote_types(x.dtype, jnp.float32))), found)
@@ -487,7 +486,7 @@ def _member(model, preprocess, finish, variables, inputs):
 
 @remembered()
 def _compiled_batch(model: nn.Module, preprocess: Preprocess | None, finish: str, batch_size: int, where: Members):
-    """A function of stacked variables, data and the first example of a batch."""
+    """A compiled function of stacked variables, data and the number of a batch's first example."""
 
     def member(variables, data, start):
         batch, _ = masked_batch(data, start, batch_size)
@@ -498,7 +497,7 @@ def _compiled_batch(model: nn.Module, preprocess: Preprocess | None, finish: str
 
 @remembered()
 def _compiled_mean(model: nn.Module, preprocess: Preprocess | None, average: str, where: Members):
-    """A function of stacked variables and inputs."""
+    """A compiled function of stacked variables and inputs, which returns the mean over the members."""
 
     def member(variables, inputs):
         return _member(model, preprocess, average, variables, inputs)

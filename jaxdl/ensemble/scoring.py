@@ -10,7 +10,7 @@ _BINS = 15  # of the calibration error, as in Guo et al. 2017
 
 
 class Scores(NamedTuple):
-    """How good predicted probabilities are. All are scalars, or arrays of one number for each case."""
+    """How good predicted probabilities are. All fields are scalars, or arrays with one number for each ensemble."""
 
     error: Any  # share of examples classified wrongly, in [0, 1]
     nll: Any  # mean negative log-likelihood of the right class, in nats
@@ -19,18 +19,18 @@ class Scores(NamedTuple):
 
 
 def scores(probabilities: np.ndarray, labels: np.ndarray) -> Scores:
-    """How good probabilities are.
+    """Scores predicted probabilities.
 
     Args:
       probabilities: [examples, classes], rows that sum to 1.
       labels: int [examples].
 
     Returns:
-      Python floats. The calibration error has 15 bins of equal width of the highest probability. The NLL is infinite
-      where the right class has probability 0; `evaluate` has it from the logarithms.
+      `Scores` of Python floats. The calibration error has 15 bins of equal width for the highest probability. The NLL
+      is infinite if a right class has probability 0; `evaluate` computes it from logarithms, which avoids this.
 
     Raises:
-      ValueError: shapes do not go together, labels are out of range, or rows are no probabilities that sum to 1.
+      ValueError: shapes do not go together, labels are out of range, or a row is not probabilities that sum to 1.
 
     Example:
       >>> round(scores(np.array([[0.8, 0.2], [0.6, 0.4]]), np.array([0, 1])).brier, 2)
@@ -55,7 +55,7 @@ def scores(probabilities: np.ndarray, labels: np.ndarray) -> Scores:
 
 
 def scores_of_logarithms(logarithms: np.ndarray, labels: np.ndarray) -> Scores:
-    """How good probabilities are, from their logarithms [examples, classes]; labels may be soft ones of that shape."""
+    """Scores probabilities given as logarithms [examples, classes]; labels may be soft labels of that shape."""
     p = np.exp(logarithms)
     truth = labels if labels.ndim == 2 else np.eye(p.shape[1])[labels]
     with np.errstate(invalid="ignore"):

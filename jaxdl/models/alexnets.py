@@ -1,4 +1,4 @@
-"""AlexNet: as published, in one tower, and as torchvision has it; each of the paper's ablations is a field."""
+"""AlexNet as published, in one tower, and in torchvision's form; each ablation of the paper is an argument."""
 
 import functools
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _WINDOWS = (11, 5, 3, 3, 3)
 _GROUPED = (2, 4, 5)  # convolutions that see only the channels of their own tower
 _RESPONSE_NORM = (1, 2)
 _POOLED = (1, 2, 5)
-_ONE_BIAS = (2, 4, 5)  # so that ReLUs start with positive inputs
+_ONE_BIAS = (2, 4, 5)  # convolutions whose biases start at 1, so that ReLUs start with positive inputs
 
 
 class AlexNet(nn.Module):
@@ -47,7 +47,7 @@ class AlexNet(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps images [batch, height, width, channels], 224 x 224 in the paper, to logits [batch, num_classes]."""
         check_channels_last("alexnet_torchvision" if self.torchvision else "alexnet", x)
-        # Either gives the paper's 55 x 55: 224 pixels as it says, or 227, with which its arithmetic works out.
+        # Both give the paper's 55 x 55: 224 pixels, as the paper says, need padding; 227 pixels need none.
         first_padding = 0 if x.shape[1:3] == (227, 227) and not self.torchvision else 2
         kernel_init: Initializer = _torch_init if self.torchvision else _paper_init
         one = nn.initializers.zeros if self.torchvision else nn.initializers.ones
@@ -68,7 +68,7 @@ class AlexNet(nn.Module):
                 if self.response_norm and number in _RESPONSE_NORM:
                     x = local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=2)
             if number in _POOLED:
-                # Windows of 3 that pass the edge count, so that any image comes out as large as with windows of 2.
+                # Windows of 3 may pass the edge, so that maps are as large as with windows of 2 for any image.
                 ceil_mode = self.overlapping and not self.torchvision
                 x = max_pool(x, window=3 if self.overlapping else 2, stride=2, ceil_mode=ceil_mode)
         if self.torchvision:
@@ -104,9 +104,9 @@ def alexnet(
 ) -> AlexNet:
     """AlexNet as published: two towers, response normalisation, overlapping pooling, dropout; 60,965,224 parameters.
 
-    Weights start at N(0, 0.01^2), biases at 1 in conv2, conv4, conv5 and the hidden dense layers, at 0 elsewhere. The
-    paper's images of 224 pixels need padding to give its 55 x 55 windows of stride 4: 2 on all sides, as torchvision
-    does. Images of 227 x 227 are not padded before conv1: these give 55 x 55 by the paper's own arithmetic.
+    Weights are drawn from N(0, 0.01^2). Biases start at 1 in conv2, conv4, conv5 and the hidden dense layers, and at 0
+    elsewhere. The paper's images of 224 pixels give its 55 x 55 windows of stride 4 only with padding, so conv1 pads
+    with 2 pixels on all sides, as torchvision does. Images of 227 x 227 are not padded: they give 55 x 55 without it.
 
     Layers are called conv1 ... conv5, dense6, dense7 and head.
 
@@ -115,20 +115,20 @@ def alexnet(
       widths: channels of the five convolutions. The paper's one-GPU net for its comparison of one and two GPUs has
         (48, 128, 192, 192, 256) with `groups=1`.
       hidden: width of the two hidden dense layers.
-      groups: towers: 2 as published; 1 for a single one (`alexnet_one_tower`).
-      response_norm: local response normalisation after conv1 and conv2 (the paper: -1.4 % top-1 error).
-      overlapping: pooling windows of 3 rather than 2 pixels, with stride 2 (-0.4 %). Windows of 3 that pass the edge
-        count, so that both give maps of the same size, and dense6 the same parameters, for images of any size; of the
-        paper's 55, 27 and 13 pixels none does.
+      groups: number of towers: 2 as published; 1 in `alexnet_one_tower`.
+      response_norm: local response normalisation after conv1 and conv2 (in the paper 1.4 points less top-1 error).
+      overlapping: pooling windows of 3 rather than 2 pixels, with stride 2 (0.4 points less). The last window of 3 may
+        pass the edge of the image, so that both settings give maps of the same size, and dense6 the same parameters,
+        for images of any size. With the paper's sides of 55, 27 and 13 pixels no window passes the edge.
       activation: a function, or a class of modules such as `layers.PReLU`.
       dropout: rate after the two hidden dense layers; 0 for none.
-      left_out: number of a middle convolution, 2 to 5, to leave out (the paper: about +2 % for any). What
-        follows it sees the channels before it: without conv5, which takes 384 to 256, dense6 has half as many
-        parameters again.
+      left_out: number of a middle convolution, 2 to 5, to leave out (in the paper about 2 points more error for any of
+        them). The next layer is then given the channels of the layer before: without conv5, which maps 384 channels to
+        256, dense6 has 1.5 times as many parameters.
       dtype: dtype of the computation, bfloat16 for example; parameters and logits are float32.
 
     Raises:
-      ValueError: a value is out of its range; or, when called, images too small for three poolings.
+      ValueError: a value is out of its range; or, when called, the images are too small for three poolings.
 
     Reference: Krizhevsky et al., `ImageNet Classification with Deep Convolutional Neural Networks`, 2012.
     """
@@ -153,10 +153,11 @@ alexnet_one_tower = functools.partial(alexnet, groups=1)
 
 
 def alexnet_torchvision(num_classes: int = 1000, *, dropout: float = 0.5, dtype: Dtype | None = None) -> AlexNet:
-    """AlexNet as torchvision has it: one narrower tower, no response normalisation; 61,100,840 parameters.
+    """AlexNet in torchvision's form: one narrower tower, no response normalisation; 61,100,840 parameters.
 
-    Dropout stands before the two hidden dense layers; the last feature maps are pooled to 6 x 6. Weights start uniform
-    in +-1 / sqrt(fan in), as torch's do, biases at 0. For `transfer.load_torch_weights`.
+    Dropout stands before the two hidden dense layers; the last feature maps are pooled to 6 x 6. Weights are drawn
+    uniformly from +-1 / sqrt(fan in), as in torch; biases start at 0. `transfer.load_torch_weights` reads torchvision's
+    weights into this model.
 
     Args:
       num_classes: logits.

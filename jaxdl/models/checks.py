@@ -27,7 +27,7 @@ def check_depth(function: str, depth: Any, known: Sequence[int]) -> int:
 def check_widths(
     function: str, widths: Any, *, name: str = "widths", count: int | None = None, at_least: int = 0
 ) -> tuple[int, ...]:
-    """Returns the widths of some layers as a tuple of ints: `count` of them, or `at_least` so many."""
+    """Returns the widths of some layers as a tuple of ints: `count` of them, or at least `at_least`."""
     words = {2: "two", 3: "three", 5: "five"}
     expected = "a sequence of numbers of channels" if count is None else f"{words[count]} numbers of channels"
     given = isinstance(widths, Sequence | np.ndarray) and not isinstance(widths, str)
@@ -43,7 +43,7 @@ def check_widths(
 
 
 def check_channels_last(function: str, x: Any) -> None:
-    """Raises unless x is floating-point images [batch, height, width, channels], as far as the shape tells."""
+    """Raises unless x is floating-point images [batch, height, width, channels], as far as the shape shows."""
     check_images(function, x, "images")
     require(
         not looks_channels_first(x.shape[1:]),

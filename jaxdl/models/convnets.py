@@ -26,7 +26,7 @@ class ConvNet(nn.Module):
         check_channels_last("convnet", x)
         for width in self.widths:
             x = Conv(width, (3, 3), kernel_init=he_normal)(x)
-            x = nn.relu(max_pool(x))  # the same as ReLU first, on a quarter of the numbers
+            x = nn.relu(max_pool(x))  # the same as pooling after ReLU, but ReLU sees a quarter of the numbers
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(nn.Dense(self.hidden, kernel_init=he_normal)(x))
         return nn.Dense(self.num_classes, kernel_init=he_normal)(x)

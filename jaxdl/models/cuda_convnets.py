@@ -1,8 +1,8 @@
-"""The CIFAR-10 nets of cuda-convnet's layer files, which the AlexNet paper's first figures are about.
+"""The CIFAR-10 nets of cuda-convnet's layer files, with which the AlexNet paper made its experiments on CIFAR-10.
 
-The files take pixels from 0 to 255 minus the mean image, and train with one rate for weights and twice that for biases,
-weight decay differing from layer to layer; the tables are in each function. All pooling is 3 x 3 with stride 2 and
-counts windows that pass the edge: 32 pixels become 16, 8 and 4.
+The files take pixels from 0 to 255 minus the mean image. They train biases at twice the rate of weights, and each layer
+has its own weight decay; the tables in the functions give it. All pooling is 3 x 3 with stride 2, and its last window
+may pass the edge: 32 pixels become 16, 8 and 4.
 """
 
 from collections.abc import Callable
@@ -86,16 +86,15 @@ def cuda_convnet(
     | layers-19pct | `hidden=None` | 89,578 | 19 % | conv .004, head 3 |
     | layers-18pct | `hidden=None, response_norm=True` | 89,578 | 18 % | conv .004, head 1 |
 
-    Weights start at N(0, s^2), s = 1e-4 in conv1, 0.01 in conv2, conv3 and a head after them, 0.1 in dense4 and a head
-    after it; biases at 0.
+    Weights are drawn from N(0, s^2), with s = 1e-4 in conv1, 0.01 in conv2 and conv3, and 0.1 in dense4. In the head s
+    is 0.1 after dense4, and 0.01 without it. Biases start at 0.
 
     Args:
       num_classes: logits.
-      hidden: width of the dense layer before the logits, or None for none (the head then starts ten times smaller, see
-        above, as in the files).
+      hidden: width of the dense layer before the logits, or None for no such layer.
       response_norm: `layers.spatial_response_norm` after the first two poolings.
-      activation: a function, or a class of modules. The first one stands after pooling, the others before it, as in the
-        files.
+      activation: a function, or a class of modules. The first activation stands after pooling, the others before it, as
+        in the files.
 
     Raises:
       ValueError: a number below 1.
@@ -122,8 +121,8 @@ def conv_local(
     | conv-local-13pct | 1,901,386 | 1,116,490 | 13 % | local .004, head .004 |
     | conv-local-11pct | 3,672,906 | 2,112,970 | 11 % | local .004, head .01 |
 
-    The AlexNet paper's 13 and 11 % with and without response normalisation; the two files differ in more than that
-    (the width of local3, the head's decay), so the ablation itself is `response_norm` alone.
+    The AlexNet paper gives 13 % without and 11 % with response normalisation. The two files also differ in the width of
+    local3 and in the head's decay; for the effect of the normalisation alone change `response_norm` alone.
 
     Args:
       num_classes: logits.

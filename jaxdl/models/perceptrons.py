@@ -30,7 +30,9 @@ class MLP(nn.Module):
 def mlp(num_classes: int = 10, *, widths: Sequence[int] = (256, 256)) -> MLP:
     """A multi-layer perceptron: dense layers of `widths` with ReLU, then logits; He initialisation, zero biases.
 
+    With `widths=()` it is a linear model.
+
     Raises:
-      ValueError: `num_classes` or a width is below 1, or `widths` is no sequence. None at all, (), is linear.
+      ValueError: `num_classes` or a width is below 1, or `widths` is not a sequence.
     """
     return MLP(check_num_classes("mlp", num_classes), check_widths("mlp", widths))

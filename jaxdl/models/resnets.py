@@ -68,13 +68,13 @@ class Variant:
 class Block(nn.Module):
     """Two 3x3 convolutions, or a bottleneck of 1x1, 3x3 and 1x1 to four times the width, and a shortcut.
 
-    The stride is in the first 3x3 convolution, also of a bottleneck (torchvision's; the paper's has it in the 1x1
-    before).
+    The first 3x3 convolution has the stride, also in a bottleneck, as in torchvision. (In the paper the 1x1 convolution
+    before it has the stride.)
 
     Attributes:
       width: channels of the 3x3 convolutions.
-      stride: of the block.
-      variant: the network's.
+      stride: the block's stride.
+      variant: the network's variant.
     """
 
     width: int
@@ -98,7 +98,7 @@ class Block(nn.Module):
             if v.preactivation:
                 branch = activate(v.activation, v.normalize(branch, f"norm{number}", train=train))
                 if number == 1:
-                    projected = branch  # a projection sees what the branch sees; an identity does not
+                    projected = branch  # a projection is given the normalised input, an identity is not
                 if last and v.dropout:
                     branch = Dropout(v.dropout)(branch, train=train)
             branch = v.convolution(width, window, stride, f"conv{number}")(branch)
@@ -161,7 +161,7 @@ class ResNet(nn.Module):
 
 
 def _run(block: Block, x: jax.Array, survival: float | jax.Array, *, train: bool, remat: bool) -> jax.Array:
-    """Applies a block; with `remat` the gradient computes what is inside it once more, rather than keep it."""
+    """Applies a block; with `remat` the gradient recomputes the arrays inside the block, rather than keep them."""
 
     def call(block, x, survival):
         return block(x, survival, train=train)
@@ -202,23 +202,24 @@ def resnet(
       depth: 18, 34 (blocks of two 3x3 convolutions), 50, 101 or 152 (bottlenecks).
       num_classes: logits.
       shortcut: `layers.shortcut_a`, `shortcut_b` (default) or `shortcut_c`; None for none: the plain twin.
-      norm: `layers.BatchNorm`, `LayerNorm`, `InstanceNorm`, `GroupNorm`, Flax's of these names, a `functools.partial`
-        of one, or None (convolutions then have biases).
+      norm: `layers.BatchNorm`, `LayerNorm`, `InstanceNorm` or `GroupNorm`, a class of Flax's with one of these names,
+        a `functools.partial` of one, or None (convolutions then have biases).
       activation: a function, or a class of modules such as `layers.PReLU`.
       preactivation: normalisation and activation before each convolution (He 2016) rather than after.
-      stochastic_depth: probability that the last branch survives in training; it falls linearly from 1 at the input.
-        1 switches it off; the paper's is 0.5. It draws from the random stream "dropout".
-      zero_gamma: each branch starts at zero, by the scale of its last normalisation (Goyal et al. 2017).
-      scan: runs the equal blocks of a stage as one scanned block: the same function, and compilation takes hardly
-        longer for a deeper net (`benchmarks/compile_time.py`). Their arrays are stacked; `stack_blocks` and
-        `unstack_blocks` convert. `init` draws other numbers for the stacked blocks from the same key.
-      remat: keeps only each block's input for the gradient, and computes the rest once more: less memory, for one
-        more forward pass (rematerialisation; Chen et al. 2016, arXiv 1604.06174). The same numbers. On the CPU it needs
-        `scan`; without, XLA finds that it computes things twice, and keeps them.
+      stochastic_depth: probability that the last branch survives in training. The probabilities of the branches fall
+        linearly from 1 at the input. 1 switches it off; 0.5 is the paper's. It draws from the random stream "dropout".
+      zero_gamma: whether the scale of the last normalisation of each branch starts at 0, so that the branch starts as 0
+        (Goyal et al. 2017). It needs a `norm`, and does not go with `preactivation`.
+      scan: runs the equal blocks of a stage as one scanned block. The function is the same, and a deeper net takes
+        hardly longer to compile (`benchmarks/compile_time.py`). The arrays of these blocks are stacked; `stack_blocks`
+        and `unstack_blocks` convert them. From the same key `init` draws other numbers for stacked blocks.
+      remat: rematerialisation (Chen et al. 2016, arXiv 1604.06174): keeps only each block's input for the gradient and
+        recomputes the rest. It saves memory, costs one more forward pass, and gives the same numbers. On the CPU it has
+        an effect only with `scan`; otherwise XLA merges the two computations and keeps their results.
       dtype: dtype of the computation, bfloat16 for example; parameters, statistics and logits are float32.
 
     Raises:
-      ValueError: a value is out of its range, or two do not go together.
+      ValueError: a value is out of its range, or two values do not go together.
 
     References:
       He et al., `Deep Residual Learning for Image Recognition`, 2015 (arXiv 1512.03385);
@@ -322,7 +323,7 @@ def plain_cifar(
 ) -> ResNet:
     """The plain twins of the CIFAR ResNets: the same layers without shortcuts.
 
-    Equal to `resnet_cifar(..., shortcut=None)`. There is no `shortcut` to pass; a network with one is a `resnet_cifar`.
+    Equal to `resnet_cifar(..., shortcut=None)`.
 
     Args:
       depth: as for `resnet_cifar`.
@@ -331,8 +332,8 @@ def plain_cifar(
       preactivation: as for `resnet`.
       norm: as for `resnet`.
       activation: as for `resnet`.
-      stochastic_depth: 1 only: what is left out of a network without shortcuts cuts it in two.
-      zero_gamma: False only: a network without shortcuts would give nothing but zeros.
+      stochastic_depth: must be 1: without shortcuts a network does not work without one of its blocks.
+      zero_gamma: must be False: without shortcuts the outputs would be 0.
       widths: as for `resnet_cifar`.
       scan: as for `resnet`.
       remat: as for `resnet`.

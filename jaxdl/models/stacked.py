@@ -1,4 +1,4 @@
-"""From the parameters of a residual network with blocks one by one to those of its scanned form, and back."""
+"""Converts the parameters of a residual network to those of its scanned form, and back."""
 
 import re
 from collections.abc import Mapping
@@ -14,16 +14,17 @@ _REST = re.compile(r"stage(\d+)_rest")
 
 
 def stack_blocks(variables: dict[str, Any]) -> dict[str, Any]:
-    """Variables of a ResNet made with `scan=False`, for the same one with `scan=True`.
+    """Converts the variables of a ResNet with `scan=False` to those of the same ResNet with `scan=True`.
 
     Args:
       variables: {"params": ..., "batch_stats": ...}, as `model.init` gives them, or trees like them.
 
     Returns:
-      The same numbers, those of the blocks 2, 3, ... of each stage stacked: `stage1_block2`, ... to `stage1_rest`.
+      The same numbers, with those of the blocks 2, 3, ... of each stage stacked: `stage1_block2`, `stage1_block3`, ...
+      become `stage1_rest`.
 
     Raises:
-      ValueError: `variables` is no dict of collections, or there are no blocks in it.
+      ValueError: `variables` is not a dict of collections, or there are no blocks in it.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -47,7 +48,7 @@ def unstack_blocks(variables: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check(function: str, variables: Any) -> None:
-    """Raises unless `variables` is collections of a residual network's arrays."""
+    """Raises unless `variables` is a dict of collections of a residual network's arrays."""
     remedy = ""
     if hasattr(variables, "params"):
         kind = type(variables).__name__

@@ -55,7 +55,7 @@ class Summary(NamedTuple):
 
 
 def summary(model: nn.Module, image_shape: Sequence[int]) -> Summary:
-    """Layers, output shapes, parameters and FLOPs of a model. Nothing is computed: it takes shapes alone.
+    """Layers, output shapes, parameters and FLOPs of a model, from shapes alone: the model is not run.
 
     FLOPs are the multiply-adds of convolutions and dense layers for one image, as the ResNet paper counts them;
     normalisations, activations and pooling are not counted. A scanned ResNet is listed block by block.
@@ -114,7 +114,7 @@ def summary(model: nn.Module, image_shape: Sequence[int]) -> Summary:
 def _layer(module: nn.Module, own: dict[str, jax.Array], output_shape: tuple[int, ...]) -> Layer:
     flops = 0
     if "kernel" in own:
-        # A kernel is used once at every place of the output; a local one has its own for each.
+        # A kernel is used once at every place of the output; a local layer has one kernel for each place.
         positions = 1 if isinstance(module, LocalConv | nn.ConvLocal) else math.prod(output_shape[:-1])
         flops = own["kernel"].size * positions
     name = "/".join(module.path) or type(module).__name__

@@ -1,4 +1,4 @@
-"""VGG: as published (and in torchvision), and for CIFAR as in the paper on stochastic weight averaging."""
+"""VGG as published and in torchvision, and for CIFAR as in the paper on stochastic weight averaging."""
 
 import flax.linen as nn
 import jax
@@ -75,24 +75,24 @@ def vgg(
     dropout_first: bool = False,
     dtype: Dtype | None = None,
 ) -> VGG:
-    """VGG as torchvision has it: 138,357,544 parameters at depth 16, 138,365,992 with `norm=layers.BatchNorm`.
+    """VGG in torchvision's form: 138,357,544 parameters at depth 16, 138,365,992 with `norm=layers.BatchNorm`.
 
-    Convolutions start by He's initialisation for the fan out, dense layers uniform in +-1 / sqrt(fan in), biases at 0.
-    Layers are called conv1 ... (norm1 ...), dense14, dense15 (at depth 16) and head.
+    Convolutions have He's initialisation for the fan out, dense layers are drawn uniformly from +-1 / sqrt(fan in), and
+    biases start at 0. Layers are called conv1 ... (norm1 ...), dense14, dense15 (at depth 16) and head.
 
     Args:
       depth: 11, 13, 16 or 19 layers with weights.
       num_classes: logits.
-      norm: `layers.BatchNorm` or another normalisation, Flax's too, after each convolution; or None.
+      norm: `layers.BatchNorm` or another normalisation after each convolution, as for `resnet`; or None.
       activation: a function, or a class of modules such as `layers.PReLU`.
       hidden: width of the two hidden dense layers.
       pooled: side to which the last feature maps are pooled; they are 7 x 7 for images of 224 pixels.
       dropout: rate at the two hidden dense layers.
-      dropout_first: dropout before each of them, rather than after.
+      dropout_first: dropout before each of these layers, rather than after.
       dtype: dtype of the computation; parameters and logits are float32.
 
     Raises:
-      ValueError: a value is out of its range; or, when called, images of fewer than 32 pixels.
+      ValueError: a value is out of its range; or, when called, the images have a side below 32 pixels.
 
     Reference: Simonyan and Zisserman, `Very Deep Convolutional Networks`, 2014 (arXiv 1409.1556), configurations A to
     E.

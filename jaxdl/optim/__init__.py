@@ -1,8 +1,9 @@
 """Update rules under their exact names, as optax gradient transformations.
 
-The `scale_by_*` links turn gradients into a direction of ascent; a chain ends with a learning rate, which turns it
-round. `sgd`, `momentum`, `nesterov`, `adagrad`, `rmsprop`, `adam`, `adamw`, `sgdw`, `alexnet_sgd`, `newton` and `lbfgs`
-are complete. `swa`, `ema` and `snapshots` stand last in a chain and keep averages and copies of the iterates.
+The `scale_by_*` links turn gradients into a direction of ascent. A chain ends with a learning rate, which also turns
+the sign. `sgd`, `momentum`, `nesterov`, `adagrad`, `rmsprop`, `adam`, `adamw`, `sgdw`, `alexnet_sgd`, `newton` and
+`lbfgs` are complete chains. `swa`, `ema` and `snapshots` stand last in a chain: they keep averages and copies of the
+iterates.
 Schedules are functions from the number of updates made so far to a rate.
 """
 

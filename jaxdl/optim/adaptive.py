@@ -1,8 +1,8 @@
 """Per-parameter step sizes from the history of squared gradients: AdaGrad, RMSProp, Adam.
 
-The three differ between papers and libraries in where epsilon stands and in what the accumulator starts from, so
-both are arguments here. All accumulators are float32 or wider whatever the dtype of the parameters: in bfloat16
-0.999 s rounds back to s, so that an average could never fall. Updates keep the dtype of the gradients.
+Papers and libraries differ in where epsilon stands and in what the accumulator starts from, so both are arguments here.
+All accumulators are float32 or wider, whatever the dtype of the parameters: in bfloat16 0.999 s rounds back to s, so
+that an average could never fall. Updates keep the dtype of the gradients.
 """
 
 import math
@@ -73,7 +73,7 @@ def scale_by_adagrad(
 
     def init(params: Params) -> AdagradState:
         def full(param):
-            # A copy: of an injected number and a scalar parameter full_like makes the array of the number itself.
+            # A copy: for a scalar parameter full_like returns an injected number itself, and the state may be donated.
             return jnp.array(jnp.full_like(_second_accumulator(param), initial_accumulator))
 
         return AdagradState(jax.tree.map(full, params))
@@ -101,8 +101,8 @@ def scale_by_rmsprop(
 
         s_t = \rho s_{t-1} + (1 - \rho) g_t^2, \qquad u_t = \frac{g_t}{\sqrt{s_t} + \epsilon}
 
-    Centered, :math:`s_t` is replaced by the variance :math:`s_t - m_t^2` (never less than 0), with :math:`m_t` the
-    same average of the gradient.
+    With `centered`, the variance :math:`s_t - m_t^2` (never less than 0) takes the place of :math:`s_t`, where
+    :math:`m_t` is the same average of the gradient.
 
     Args:
       decay: :math:`\rho`, in [0, 1). The default equals torch's; the lecture and optax use 0.9.
@@ -110,8 +110,8 @@ def scale_by_rmsprop(
       eps_in_sqrt: divide by :math:`\sqrt{s_t + \epsilon}` instead (optax's default form).
       centered: divide by the standard deviation of the gradient instead of its root mean square.
       bias_correction: divide the averages by :math:`1 - \rho^t`, which undoes their start from 0. Without it the
-        first update is :math:`1/\sqrt{1 - \rho}` times as long. Centered and corrected, the first variance is 0 and
-        the first update :math:`g_1 / \epsilon`: give `eps` a size to match.
+        first update is :math:`1/\sqrt{1 - \rho}` times as long. With `centered` too, the first variance is 0, so the
+        first update is :math:`g_1 / \epsilon`: choose `eps` accordingly.
 
     Returns:
       A gradient transformation with state `RMSPropState`.

@@ -1,7 +1,7 @@
 """Averages of the iterates, kept in the optimizer's state: stochastic weight averaging and moving averages.
 
-Both are last links of a chain: they pass the updates on as they are, and average the parameters that these lead to. So
-they are jitted, sharded, saved and resumed with the rest of the state.
+Both are last links of a chain: they pass the updates on unchanged, and average the parameters that the updates lead to.
+The averages are jitted, sharded, saved and resumed with the rest of the optimizer's state.
 """
 
 import contextlib
@@ -42,9 +42,9 @@ _every_iterate: contextvars.ContextVar[bool] = contextvars.ContextVar("_every_it
 
 @contextlib.contextmanager
 def every_iterate_due() -> Iterator[None]:
-    """Within it `swa` and `snapshots` take every iterate, whatever their start and period: to see what they would take.
+    """In this context `swa` and `snapshots` take every iterate, whatever their start and period.
 
-    Holds for updates that are computed at once, not for those compiled before.
+    A check of a chain's order uses it. It has no effect on updates that were compiled before.
     """
     before = _every_iterate.set(True)
     try:
@@ -54,7 +54,7 @@ def every_iterate_due() -> Iterator[None]:
 
 
 def is_due(count: jax.Array, start: int, period: int) -> jax.Array:
-    """Whether the iterate that the update number `count` reaches is one of start + period, start + 2 period, ..."""
+    """Whether the number of an update, `count`, is one of start + period, start + 2 period, ..."""
     return jnp.asarray(_every_iterate.get()) | ((count > start) & ((count - start) % period == 0))
 
 
@@ -65,12 +65,13 @@ def swa(start: int, period: int = 1, *, name: str = "swa") -> optax.GradientTran
 
     .. math:: \bar w \leftarrow \bar w + (w_t - \bar w) / n
 
-    n being their number. `swa_params` reads the mean. It is float32 or wider whatever the parameters are, and costs
-    that much memory. A network with BatchNorm needs its statistics estimated again for the mean of its weights.
+    where n is the number of iterates in the mean. `swa_params` reads the mean. It is kept in float32 or wider, in
+    memory of its own, as large as the parameters. A network with BatchNorm needs batch statistics estimated anew for
+    the averaged weights: `ensemble.update_batch_stats`.
 
     Args:
       start: updates before averaging begins, at least 0.
-      period: updates from one averaged iterate to the next; those of an epoch, in the paper.
+      period: updates from one averaged iterate to the next; in the paper the updates of an epoch.
       name: tells averages in one chain apart.
 
     Returns:
@@ -107,7 +108,7 @@ def swa(start: int, period: int = 1, *, name: str = "swa") -> optax.GradientTran
         averaged = state.averaged + due
 
         def step(mean, reached):
-            # Chosen, not multiplied by 0: an iterate that is not due may be anything, NaN too.
+            # where, not a product with 0: an iterate that is not due may be NaN.
             among = jnp.maximum(averaged, 1).astype(mean.dtype)
             return jnp.where(due, mean + (reached.astype(mean.dtype) - mean) / among, mean)
 
@@ -127,15 +128,16 @@ def ema(decay: ScalarOrSchedule, *, debias: bool = True, name: str = "ema") -> o
         z_t = \beta_t z_{t-1} + (1 - \beta_t), \quad
         \bar w_t = m_t / z_t
 
-    Without, the first iterate is copied and :math:`\bar w_t = \beta_t \bar w_{t-1} + (1 - \beta_t) w_t` from there on,
-    as `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn` does: it keeps a long memory of the first
-    iterate.
+    Without `debias` the average starts as a copy of the first iterate, and follows
+    :math:`\bar w_t = \beta_t \bar w_{t-1} + (1 - \beta_t) w_t` from there on, as
+    `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn` does: the first iterate keeps a large weight for
+    long.
 
-    `ema_params` reads it. It is float32 or wider whatever the parameters are, and costs that much memory.
+    `ema_params` reads the average. It is kept in float32 or wider, in memory of its own, as large as the parameters.
 
     Args:
-      decay: :math:`\beta` in [0, 1), or a schedule of it by the number of updates made so far (from 0), for its
-        warm-up.
+      decay: :math:`\beta` in [0, 1), or a schedule of it (number of updates made so far, from 0 -> decay), for a
+        warm-up of the decay.
       debias: see above.
       name: tells averages in one chain apart.
 
@@ -169,7 +171,7 @@ def ema(decay: ScalarOrSchedule, *, debias: bool = True, name: str = "ema") -> o
         return EmaState(jnp.zeros([], jnp.int32), jnp.zeros([], jnp.float32), {name: _wide_zeros(params)})
 
     def update(updates, state, params=None):
-        # 1 - beta, of a number in double precision: in float32 1 - 0.9999 is off by 0.05 %.
+        # 1 - beta is computed from a Python float in double precision: in float32 1 - 0.9999 is off by 0.05 %.
         share = jnp.asarray(1 - (decay(state.count) if callable(decay) else decay))
         if not debias:
             share = jnp.where(state.count == 0, 1, share)
@@ -236,7 +238,7 @@ def reached_params(function: str, params: Params | None, updates: Params) -> Par
 
 
 def check_name(function: str, name: str) -> None:
-    """Raises `ValueError` for what cannot tell one transformation from another."""
+    """Raises `ValueError` unless `name` is a string that is not empty."""
     require(
         isinstance(name, str) and bool(name),
         f"{function}: name must be a string that is not empty, got name={shown(name)}",
@@ -250,7 +252,10 @@ def _wide_zeros(params: Params) -> Params:
 def find_named(
     function: str, what: str, kind: type[State], field: str, opt_state: Any, name: str | None
 ) -> tuple[State, Params]:
-    """The one state of a kind that is meant, and what it keeps under its name in a field."""
+    """The one state of class `kind` with this name, and what it keeps in `field` under the name.
+
+    `what` is the function that makes such states; error messages name it. With `name=None` there must be one only.
+    """
     check_opt_state(function, opt_state)
     found = [
         (state, own, kept) for state in find_states(opt_state, kind) for own, kept in getattr(state, field).items()

@@ -57,14 +57,14 @@ def check_schedule(function: str, name: str, value: Any) -> None:
 
 
 def check_number(function: str, name: str, value: Any, *, at_least: float = 0, below: float = float("inf")) -> None:
-    """`check_real` for the numbers that a schedule is made of, with a remedy where one is a schedule itself."""
+    """`check_real` for the numbers of a schedule; if one is a schedule itself, the message names the remedy."""
     remedy = f"{name} is a number: optim.warmup and optim.join put schedules together" if callable(value) else ""
     _check_scalar(function, name, value)
     check_real(function, name, value, at_least=at_least, below=below, remedy=remedy)
 
 
 def check_not_above(function: str, name: str, value: Any, limit_name: str, limit: Any) -> None:
-    """Raises `ValueError` if `value` is above `limit`; only where both are known, not injected."""
+    """Raises `ValueError` if `value` is above `limit`. Injected numbers pass unchecked."""
     require(
         isinstance(value, jax.Array) or isinstance(limit, jax.Array) or value <= limit,
         f"{function}: {name} must be at most {limit_name}={shown(limit)}, got {name}={shown(value)}; "
@@ -80,7 +80,7 @@ def check_updates(function: str, name: str, value: Any, *, at_least: int, remedy
 
 
 def check_known(function: str, name: str, value: Any) -> None:
-    """Raises `ValueError` for an injected number where one is needed that is known when compiling."""
+    """Raises `ValueError` for an injected number: this one must be known when the program is compiled."""
     require(
         not isinstance(value, Tracer),
         f"{function}: {name} must be known when compiling, got a traced value; "

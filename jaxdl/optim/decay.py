@@ -20,7 +20,7 @@ def add_l2(weight_decay: Scalar, mask: Mask = None) -> optax.GradientTransformat
     .. math:: u_t = g_t + \lambda \theta_t
 
     which is the gradient of :math:`L(\theta) + \frac{\lambda}{2} \|\theta\|^2`. It stands before a momentum or an
-    adaptive link, so that the penalty goes through it; that is what "coupled" means.
+    adaptive link, so that the penalty goes through that link; this is what "coupled" means.
 
     Args:
       weight_decay: :math:`\lambda`, at least 0.
@@ -39,6 +39,8 @@ def add_l2(weight_decay: Scalar, mask: Mask = None) -> optax.GradientTransformat
       >>> params = jnp.array([2.0])
       >>> tx.update(jnp.array([1.0]), tx.init(params), params)[0]
       Array([1.2], dtype=float32)
+
+    Reference: Krogh and Hertz, `A simple weight decay can improve generalization`, 1992
     """
     check_real("add_l2", "weight_decay", weight_decay, at_least=0)
     return _add_to_updates("add_l2", lambda p: weight_decay * p, mask)
@@ -50,8 +52,8 @@ def decoupled_weight_decay(weight_decay: Scalar, mask: Mask = None) -> optax.Gra
     .. math:: u_t = d_t + \lambda \theta_t
 
     with :math:`d_t` the direction that the rule has found. It stands after the momentum or adaptive link and before
-    the learning rate, so that a step takes :math:`\eta_t \lambda \theta_t` off the parameters (`torch.optim.AdamW`;
-    the paper's own form has the schedule in the place of :math:`\eta_t`).
+    the learning rate, so that a step subtracts :math:`\eta_t \lambda \theta_t` from the parameters, as in
+    `torch.optim.AdamW`. (In the paper the schedule's multiplier takes the place of :math:`\eta_t`.)
 
     Args:
       weight_decay: :math:`\lambda`, at least 0.
@@ -83,6 +85,8 @@ def add_l1(weight: Scalar, mask: Mask = None) -> optax.GradientTransformation:
 
     Raises:
       ValueError: as for `add_l2`.
+
+    Reference: Tibshirani, `Regression shrinkage and selection via the lasso`, 1996
     """
     check_real("add_l1", "weight", weight, at_least=0)
     return _add_to_updates("add_l1", lambda p: weight * jnp.sign(p), mask)
@@ -128,9 +132,9 @@ def _add_to_updates(name: str, term: Callable[[jax.Array], jax.Array], mask: Mas
 
 
 def checked_mask(name: str, mask: Mask) -> Callable[[Any], Any]:
-    """The mask as a function of the parameters, which raises `ValueError` unless it is a tree of bools like them.
+    """The mask as a function of the parameters; it raises `ValueError` unless the mask is a tree of bools like them.
 
-    What can be no mask of any parameters raises at once.
+    What cannot be a mask of any parameters raises at once.
     """
     remedy = "pass a function of the parameters such as optim.no_bias_no_norm"
     if isinstance(mask, bool):  # what optax.inject_hyperparams makes of a function that it takes for a schedule

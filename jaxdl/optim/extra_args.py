@@ -1,4 +1,4 @@
-"""What a step tells a chain, beside gradients and parameters."""
+"""What a step passes to a chain, beside gradients and parameters."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ import optax
 
 
 class MissingArgumentError(ValueError):
-    """A link was not told what its update needs."""
+    """The update of a link was called without an argument that it needs."""
 
 
 def with_extra_args(tx: Any) -> optax.GradientTransformationExtraArgs:
-    """A chain whose update takes further arguments and hands them to the links that want them.
+    """A chain whose update takes further arguments and passes them to the links that accept them.
 
-    Like `optax.with_extra_args_support`, and through `optax.MultiSteps` too, where that would lose them.
+    Like `optax.with_extra_args_support`, which would lose them in `optax.MultiSteps`.
     """
     if isinstance(tx, optax.MultiSteps):
         update: Any = tx.update

@@ -18,11 +18,11 @@ Predicate: TypeAlias = Callable[[str], bool]
 _PREDICATE = 'lambda path: path.startswith("head")'
 
 Groups: TypeAlias = Sequence[str | tuple[str, ...]]
-"""Parts of a model from the input to the output, each the beginning, or beginnings, of the paths that belong to it."""
+"""Parts of a model from the input to the output; each is a prefix of the parameters' paths, or a tuple of prefixes."""
 
 
 class FrozenMark(NamedTuple):
-    """Stands for a parameter that is frozen. It holds nothing: which are frozen is known when compiling."""
+    """Stands for a frozen parameter. It holds no array, so which parameters are frozen is known when compiling."""
 
 
 class TrainedMark(NamedTuple):
@@ -36,19 +36,21 @@ class FreezeState(NamedTuple):
 
 
 def freeze(predicate: Predicate) -> optax.GradientTransformation:
-    """Keeps parameters as they are: the last link of a chain (but for averages and snapshots, which go after it).
+    """Keeps parameters as they are. It is the last link of a chain; only averages and snapshots stand after it.
 
-    `train.make_step` and `train.fit` find it in the optimizer's state. They do not compute the gradients of what is
-    frozen, nor anything that only those need; and a frozen BatchNorm normalises by its running statistics, which stay
-    still (a `flax.linen.BatchNorm` by the batch's, but its statistics stay still, too). Links before it see zero
-    gradients.
+    `train.make_step` and `train.fit` find it in the optimizer's state. They do not compute the gradients of frozen
+    parameters, nor anything that only those gradients need. A frozen BatchNorm normalises by its running statistics,
+    and these do not change. (A `flax.linen.BatchNorm` whose `use_running_average` is a field, not an argument of the
+    call, normalises by the batch; its running statistics do not change either.) Links before this one see gradients of
+    0 for frozen parameters.
 
     Args:
       predicate: takes a parameter's path, as in "stage1_block1/conv1/kernel", and says whether it is frozen.
 
     Raises:
-      ValueError: `predicate` is not a function; or (when the state is made) it freezes no parameter, or every one. (It
-        may where a part of the parameters is masked, and the last stage of `gradual_unfreezing` freezes none.)
+      ValueError: `predicate` is not a function; or (when the state is made) it freezes no parameter, or all of them.
+        (Both are allowed if a part of the parameters is masked, and the last stage of `gradual_unfreezing` freezes
+        none.)
 
     Example:
       >>> import jax.numpy as jnp
@@ -71,11 +73,11 @@ def freeze(predicate: Predicate) -> optax.GradientTransformation:
 
 
 def refreeze(opt_state: Any, predicate: Predicate, params: Params) -> Any:
-    """The state of a chain with `freeze` for the same chain with another predicate; all else in it goes on.
+    """The state of a chain whose `freeze` has a new predicate. Velocities, counters and all else stay the same.
 
     Args:
       opt_state: a state with one `freeze` in it.
-      predicate: the new one.
+      predicate: the new predicate.
       params: the parameters.
 
     Raises:
@@ -113,8 +115,8 @@ def gradual_unfreezing(groups: Groups) -> list[UnfreezingStage]:
       As many predicates as there are groups; the last freezes nothing.
 
     Raises:
-      ValueError: no groups, or groups that are no names; or, when a predicate is used, a path that belongs to none, or
-        a group that no parameter belongs to.
+      ValueError: there are no groups, or a group is not a name; or, when a predicate is used, a path belongs to no
+        group, or a group has no parameter.
 
     Example:
       >>> import jax
@@ -137,19 +139,20 @@ def gradual_unfreezing(groups: Groups) -> list[UnfreezingStage]:
 
 
 def scale_by_depth(groups: Groups, factor: float = 2.6) -> optax.GradientTransformation:
-    """Discriminative rates: the updates of each group are 1 / factor of the next one's; the last group's stay.
+    """Discriminative learning rates: divides the updates of each group by a power of `factor`.
 
         u_g <- u_g / factor^(L - g),   g = 1 ... L
 
-    A link without state, for after the learning rate.
+    where L is the number of groups: the last group's updates stay as they are. The link has no state, and stands after
+    the learning rate.
 
     Args:
       groups: as for `gradual_unfreezing`.
       factor: positive; 2.6 in the paper.
 
     Raises:
-      ValueError: `factor` is not positive, no groups, or groups that are no names; or (when the state is made) a
-        parameter belongs to none, or no parameter to one of them.
+      ValueError: `factor` is not positive, there are no groups, or a group is not a name; or (when the state is made)
+        a parameter belongs to no group, or a group has no parameter.
 
     Example:
       >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""A loss scale that finds its own size: for half precision, whose gradients would be 0 without."""
+"""A loss scale that adapts itself: for float16, in which small gradients would become 0."""
 
 from typing import Any, NamedTuple
 
@@ -30,14 +30,14 @@ def dynamic_loss_scale(
     """Divides gradients by the scale that the loss was multiplied by, and leaves out updates that overflowed.
 
         scale <- factor scale   after `period` finite gradients in a row
-        scale <- scale / factor where a gradient is not finite; `inner` then sees nothing, and nothing moves
+        scale <- scale / factor where a gradient is not finite; `inner` is then not updated, and the update is 0
 
-    It goes around the whole chain. `train.make_step` and `fit` multiply the loss; in a loop of your own differentiate
-    `loss_scale(opt_state) * loss`. bfloat16 has float32's exponents and needs none of this; float16 does. The scale
-    stays in [1, 2^24].
+    It goes around the whole chain. `train.make_step` and `fit` multiply the loss by the scale; in a loop of your own
+    differentiate `loss_scale(opt_state) * loss`. float16 needs a loss scale; bfloat16, whose exponents are float32's,
+    does not. The scale stays in [1, 2^24].
 
     Args:
-      inner: the chain; it is given true gradients, in the parameters' dtype.
+      inner: the chain; it is given the unscaled gradients, in the parameters' dtype.
       initial: the first scale.
       period: finite gradients in a row before the scale rises.
       factor: by how much it rises and falls.
@@ -100,13 +100,13 @@ def dynamic_loss_scale(
 
 
 def loss_scale(opt_state: Any) -> jax.Array | None:
-    """What the loss has to be multiplied by, as float32 scalar; None if there is no `dynamic_loss_scale`.
+    """The factor for the loss, as float32 scalar; None if there is no `dynamic_loss_scale`.
 
     Args:
       opt_state: the state of any chain.
 
     Raises:
-      ValueError: `opt_state` is no optimizer state, but the chain or a whole training state.
+      ValueError: `opt_state` is the chain or a whole training state, not an optimizer state.
     """
     check_opt_state("loss_scale", opt_state)
     found = find_states(opt_state, LossScaleState)

@@ -21,10 +21,10 @@ class PlateauState(NamedTuple):
     best: jax.Array  # float32: best value so far; meaningless before the first
     seen: jax.Array  # int32: values judged so far
     bad: jax.Array  # int32: values in a row without improvement
-    cooldown: jax.Array  # int32: values to come that do not count
-    total: jax.Array  # float32: sum of the values told since the last judgement
-    count: jax.Array  # int32: how many those are
-    every: jax.Array  # int32: how many make a judgement; 0 if they come from `observe`
+    cooldown: jax.Array  # int32: coming values that will not be counted as such
+    total: jax.Array  # float32: sum of the numbers passed since the last judgement
+    count: jax.Array  # int32: how many numbers are in `total`
+    every: jax.Array  # int32: how many numbers make one value; 0 if values come from `observe`
 
 
 def reduce_on_plateau(
@@ -40,31 +40,32 @@ def reduce_on_plateau(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Multiplies updates by a scale that falls by `factor` when a value stops improving; the last link of a chain.
 
-    A value v improves on the best one b (in mode "min") if :math:`v < b - \epsilon |b|` (relative) or
-    :math:`v < b - \epsilon` (absolute): right for negative values too, where torch's :math:`b (1 - \epsilon)` would
-    ask for less than b. The first value is always an improvement. After more than `patience` values in a row without
-    one the scale falls, and the next `cooldown` values do not count against it.
+    In mode "min" a value v improves on the best value b so far if :math:`v < b - \epsilon |b|` (relative) or
+    :math:`v < b - \epsilon` (absolute). (Torch's relative test is :math:`v < b (1 - \epsilon)`, which for a negative b
+    also accepts a v above b.) The first value is always an improvement. After more than `patience` values in a row
+    without an improvement the scale falls; the next `cooldown` values are then not counted as values without
+    improvement.
 
-    Where the values come from: with `every=k` from `update(..., value=)`, which `train.make_step` sets to the loss of
-    each batch; means of k are judged. With `every=None` from `observe(opt_state, value)` alone, which `train.fit` calls
-    with the error on `eval_set` after each evaluation: AlexNet's recipe, "divide the learning rate by 10 when the
-    validation error rate stopped improving with the current learning rate".
+    With `every=k` the values are the means of k numbers passed to `update(..., value=)`; `train.make_step` passes the
+    loss of each batch. With `every=None` they are those passed to `observe(opt_state, value)`; `train.fit` passes the
+    error on `eval_set` after each evaluation at a multiple of `eval_every`. That is AlexNet's recipe: "divide the
+    learning rate by 10 when the validation error rate stopped improving with the current learning rate".
 
     Args:
       factor: in (0, 1).
-      patience: values without improvement that are borne.
+      patience: how many values in a row without improvement leave the scale as it is.
       mode: whether lower or higher values are better.
       threshold: :math:`\epsilon`, at least 0.
       threshold_mode: see above.
       cooldown: values after a reduction that do not count.
       min_scale: the scale does not fall below this share of the full rate.
-      every: how many values given to `update` are averaged for one judgement; None to be fed by `observe`.
+      every: how many numbers passed to `update` make one value; None to take the values from `observe`.
 
     Returns:
       A gradient transformation with state `PlateauState`.
 
     Raises:
-      ValueError: a value is out of its range; from `update`, no `value=` where it is needed.
+      ValueError: an argument is out of its range; or `update` is called without `value=` where it needs it.
 
     Reference: `torch.optim.lr_scheduler.ReduceLROnPlateau`; Krizhevsky et al. 2012, sec. 5
     """
@@ -126,18 +127,18 @@ def reduce_on_plateau(
 
 
 def observe(opt_state: Any, value: ArrayLike) -> Any:
-    """Tells every `reduce_on_plateau(every=None)` in an optimizer state of a new value; the next update judges it.
+    """Passes a new value to every `reduce_on_plateau(every=None)` in an optimizer state; the next update judges it.
 
     Args:
       opt_state: the state of any chain.
-      value: a scalar, a validation error for example. Several before an update count as their mean.
+      value: a scalar, a validation error for example. Several values before one update count as their mean.
 
     Returns:
       The new optimizer state.
 
     Raises:
-      ValueError: the value is not one finite number, or `opt_state` is no optimizer state, but the chain or a whole
-        training state.
+      ValueError: the value is not one finite number, or `opt_state` is the chain or a whole training state, not an
+        optimizer state.
     """
     check_opt_state("observe", opt_state)
     shape = np.shape(value) if isinstance(value, int | float | np.ndarray | np.generic | jax.Array) else None

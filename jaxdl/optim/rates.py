@@ -1,8 +1,8 @@
 """The learning rate of a chain's next update, read off the chain and its state.
 
-A transformation is a pair of functions, and what it was made from lies in what they close over. So the chain is walked
-side by side with its state. Each link of optax and jaxdl is known by the function that made it; after one that is not
-known, nothing is told: a wrong number is worse than none.
+A transformation is a pair of functions, and what it was made from lies in their closures. This module walks through the
+chain and its state together. It knows each link of optax and jaxdl by the function that made it. After a link that it
+does not know it gives no rate: a wrong number is worse than none.
 """
 
 import functools
@@ -29,29 +29,30 @@ from jaxdl.typing import Params
 def learning_rate(
     tx: Any, opt_state: Any, *, value: ArrayLike | None = None, params: Params | None = None
 ) -> jax.Array | None:
-    """The learning rate that the next update of a chain will be made with: a constant, a schedule's or an injected one.
+    """The learning rate of a chain's next update, be it a constant, the value of a schedule or an injected number.
 
-    It is what the direction that the rule has found is multiplied by, without its sign: the rate and every scaling that
-    stands after it, `reduce_on_plateau`'s among them. A scaling of gradients, `optax.scale(1 / 128)` before the rate or
-    a loss scale, is no part of it. With `optax.MultiSteps` it is the rate of the next update that is applied. Where
-    parts of the parameters have rates of their own (`optax.partition`, `optax.masked`), it is the largest; with
-    `transfer.scale_by_depth` the last group's. With `lbfgs` it is the step that its last line search took.
+    It is the factor, without its sign, between the direction that the rule finds and the update: the rate times every
+    scaling after it, `reduce_on_plateau`'s for example. A scaling of the gradients, as by `optax.scale(1 / 128)` at the
+    start of a chain or by a loss scale, is not part of it. With `optax.MultiSteps` it is the rate of the next update
+    that is applied. If parts of the parameters have rates of their own (`optax.partition`, `optax.masked`), it is the
+    largest of them; with `optim.scale_by_depth` it is the last group's. With `lbfgs` it is the step size that the last
+    line search found.
 
     Args:
       tx: the chain.
       opt_state: its state before the update. It may be traced: within jit this costs no more than the schedule.
-      value: the loss that the update will be told. A `reduce_on_plateau` that judges it may lower the rate at once;
-        without, the rate is the one before.
-      params: the parameters, where masks or labels are functions of them: to see which parts there are. Without, every
-        part is taken to be there.
+      value: the loss that will be passed to the update. A `reduce_on_plateau` that judges it may lower the rate in that
+        update; without `value` the result is the rate before.
+      params: the parameters. Masks and labels that are functions of the parameters need them to say which parts there
+        are; without `params` every part is taken to be there.
 
     Returns:
-      A float32 scalar; None where no rate can be told. That is where there is none, where a link that neither optax nor
-      jaxdl made stands after it, or where the rule finds a step size of its own (`optax.polyak_sgd`).
+      A float32 scalar; None if the rate is not known. That is so if there is no rate, if a link that neither optax nor
+      jaxdl made stands after it, or if the rule finds a step size of its own (`optax.polyak_sgd`).
 
     Raises:
-      ValueError: `tx` is no gradient transformation; or `opt_state` is no optimizer state, but the chain or a whole
-        training state, or is that of members side by side.
+      ValueError: `tx` is not a gradient transformation; or `opt_state` is the chain or a whole training state, not an
+        optimizer state, or it is the stacked state of several members.
 
     Example:
       >>> from jaxdl import optim
@@ -80,12 +81,12 @@ def learning_rate(
         if not rates or any(jnp.shape(rate) != () for rate in rates):
             return None
         return functools.reduce(jnp.maximum, (jnp.asarray(rate, jnp.float32) for rate in rates))
-    except Exception:  # no rate can be told; or a user's factory, another version of optax: training does not end here
+    except Exception:  # also what a user's factory or another version of optax raises: training must not end here
         return None
 
 
 class _CannotTellError(Exception):
-    """There may be a rate, but which is not known."""
+    """There may be a rate, but it is not known."""
 
 
 class _Told(NamedTuple):
@@ -103,13 +104,13 @@ class _Link(NamedTuple):
 
 
 # Kinds of links.
-_RULE = "rule"  # its updates do not grow with what comes in, or are a direction of its own: rates begin after it
+_RULE = "rule"  # its output is not proportional to its input, or is a direction of its own: rates stand after it
 _VELOCITY = "velocity"  # linear: a rate may stand before it or after it
 _STOP = "stop"  # the parameters do not move
-_STEP = "step"  # multiplies by a step size of its own, beside which a rate says little
+_STEP = "step"  # multiplies by a step size of its own, so that a rate beside it says little
 _UNKNOWN = "unknown"  # may do anything
 _SCALE = "scale"  # multiplies by a positive constant: a scaling of gradients, or of a rate
-_PLATEAU = "plateau"  # multiplies by what is part of the rate wherever it stands, but is none by itself
+_PLATEAU = "plateau"  # multiplies by a scale that is part of the rate wherever it stands, but is no rate by itself
 _TURN = "turn"  # multiplies by -1: a rate of 1, or the sign of one that stands elsewhere
 _RATE = "rate"  # multiplies by a rate that may or may not turn the sign: a plain schedule, a line search
 _DESCENT = "descent"  # multiplies by a rate and turns the sign
@@ -124,7 +125,7 @@ _COUNTING = (optax.ScaleByScheduleState, optax.InjectStatefulHyperparamsState, P
 def _rate(path: _Path) -> Any | None:
     """The rate of one path; None if it has none."""
     kinds = [link.kind for link in path]
-    # No parameter goes down by two rates: those are masked links, and masks that do not meet.
+    # No parameter moves by two rates: such a path goes through masked links whose masks have no parameter in common.
     if _STOP in kinds or kinds.count(_DESCENT) > 1:
         return None
     if _STEP in kinds:
@@ -206,7 +207,7 @@ def _scaling(maker: str, update: Any, state: Any, told: _Told) -> _Path:
     if maker in ("scale_by_zoom_linesearch", "scale_by_backtracking_linesearch"):
         return (_Link(_RATE, state.learning_rate),)
     if maker == "reduce_on_plateau":
-        # An update of nothing, to see the scale that it is made with. One that is fed by `observe` needs no value.
+        # An update of no parameters shows the scale. A link whose values come from `observe` needs no value here.
         if told.value is not None or ("every" in parts and parts["every"] is None):
             state = update((), state, **_extra_arguments(told))[1]
         return (_Link(_PLATEAU, state.scale),)
@@ -278,7 +279,7 @@ def _injected(parts: dict, state: Any, told: _Told) -> list[_Path]:
     extra = _extra_arguments(told)
     numbers = dict(state.hyperparams)
     for name, schedule in parts["sched_hps"].items():
-        # In the dtype of the last one, which optax made that of the parameters.
+        # In the dtype of the last number: optax gave it the dtype of the parameters.
         numbers[name] = jnp.asarray(schedule(state.hyperparams_states[name], **extra), jnp.result_type(numbers[name]))
     numbers = {name: jnp.asarray(number) for name, number in numbers.items()}
     inner = parts["inner_factory"](**parts["other_hps"], **numbers)
@@ -286,7 +287,7 @@ def _injected(parts: dict, state: Any, told: _Told) -> list[_Path]:
 
 
 def _inside(name: str, field: str | None, *, same_params: bool = True) -> Callable[[dict, Any, _Told], list[_Path]]:
-    """Into a transformation inside another: what the update calls it, and where its state lies."""
+    """Walks into a transformation inside another: `name` in the closure of the update, `field` of its state."""
 
     def walk(parts: dict, state: Any, told: _Told) -> list[_Path]:
         told = told if same_params else told._replace(params=None)
@@ -296,7 +297,7 @@ def _inside(name: str, field: str | None, *, same_params: bool = True) -> Callab
 
 
 def _sometimes(parts: dict, state: Any, told: _Told) -> list[_Path]:
-    """Through a transformation that is passed by in some updates, in which ones is not known."""
+    """Walks through a transformation that some updates skip; which ones is not known."""
     inside = _paths(parts["inner"].update, state.inner_state, told)
     return inside if not any(inside) else [(_Link(_UNKNOWN),)]
 

@@ -1,8 +1,9 @@
 """Complete optimizers: chains that end with a learning rate, ready for `optax.apply_updates`.
 
-In all of them `learning_rate` is a number of at least 0 or a schedule (number of updates made so far -> rate),
-`weight_decay` is a coupled L2 penalty (see `add_l2`) except in the names that end in w, and every number can be
-injected with `optax.inject_hyperparams`, changed and read back without recompiling.
+In all of them `learning_rate` is a number of at least 0 or a schedule (number of updates made so far -> rate).
+`weight_decay` is a coupled L2 penalty (see `add_l2`), except in `adamw` and `sgdw`, where it is decoupled. Every number
+can be injected with `optax.inject_hyperparams`, and then changed and read back without recompiling. All raise
+`ValueError` if a value is out of its range.
 """
 
 import jax
@@ -26,7 +27,7 @@ def sgd(
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent, with momentum if asked: `torch.optim.SGD`. See `scale_by_momentum`.
 
-    Without `momentum`, or with 0, the state has no velocity; with one that is injected it has, whatever that is.
+    Without `momentum`, or with 0, the state has no velocity. With an injected `momentum` it always has one.
 
     Example:
       >>> import jax.numpy as jnp
@@ -126,7 +127,7 @@ def adamw(
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019) in `torch.optim.AdamW`'s form.
 
-    A step takes the rate times the decay times the parameters off them; the paper has the schedule's multiplier in the
+    A step subtracts rate x decay x parameters from the parameters; in the paper the schedule's multiplier takes the
     place of the rate. `mask` says where to decay (`no_bias_no_norm` for example); everywhere by default. See
     `decoupled_weight_decay`.
     """
@@ -149,8 +150,8 @@ def sgdw(
     .. math:: v_t = \mu v_{t-1} + g_t, \qquad \theta_t = \theta_{t-1} - \eta_t (v_t + \lambda \theta_{t-1})
 
     The rate stands outside the velocity, as in `sgd`. The paper's Algorithm 1 has it inside, and decays by the
-    schedule's multiplier alone: the same steps for a constant rate, with its :math:`\lambda` :math:`\eta` times ours.
-    `mask` says where to decay; everywhere by default. See `decoupled_weight_decay`.
+    schedule's multiplier alone. For a constant rate both take the same steps if the paper's :math:`\lambda` is
+    :math:`\eta` times ours. `mask` says where to decay; everywhere by default. See `decoupled_weight_decay`.
     """
     link = scale_by_momentum(momentum, nesterov=nesterov, dampening=dampening)
     check_real("sgdw", "weight_decay", weight_decay, at_least=0)
@@ -165,7 +166,8 @@ def alexnet_sgd(
     .. math:: v_t = 0.9 v_{t-1} - 0.0005 \, \eta_t \theta_{t-1} - \eta_t g_t, \qquad
         \theta_t = \theta_{t-1} + v_t
 
-    Unlike `momentum(rate, weight_decay=0.0005)`, it keeps the velocity's size when the rate is divided by 10.
+    When the rate is divided by 10, the velocity keeps its size. With `momentum(rate, weight_decay=0.0005)` the effect
+    of the velocity is divided by 10 too.
 
     Reference: Krizhevsky et al., `ImageNet classification with deep convolutional neural networks`, 2012, sec. 5
     """
@@ -186,7 +188,7 @@ def _chain(
 
 
 def _if_moving(name: str, momentum: Scalar | None) -> Scalar | None:
-    """The momentum, or None if it is a 0 that is written out. An injected 0 may become another number."""
+    """The momentum, or None if it is a plain 0. An injected 0 stays, since it may become another number."""
     if momentum is None:
         return None
     check_real(name, "momentum", momentum, at_least=0, below=1)

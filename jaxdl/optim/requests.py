@@ -1,4 +1,4 @@
-"""What the links of a chain ask of a training step, beside a gradient: found in the optimizer's state, in one place."""
+"""What the links of a chain need from a training step, beside a gradient. It is read from the optimizer's state."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,15 +19,15 @@ from jaxdl.typing import Params
 class Requests(NamedTuple):
     """What a step has to know before it computes a gradient."""
 
-    point: Params  # where the gradient is to be taken
-    loss_scale: jax.Array | None  # what the loss is to be multiplied by; None for nothing
+    point: Params  # the parameters at which the gradient is taken
+    loss_scale: jax.Array | None  # the factor for the loss; None for none
     frozen: Any | None  # a tree of bools like the parameters: which need no gradient; None for none
-    batch_stats: bool  # whether the update is to be told the new batch statistics
-    grad_fn: bool  # whether it is to be told how to compute a gradient elsewhere
+    batch_stats: bool  # whether the update needs the new batch statistics
+    grad_fn: bool  # whether the update needs a function that computes gradients at other points
 
 
 def requests(params: Params, opt_state: Any) -> Requests:
-    """What the links of a chain ask for, from their states."""
+    """What the links of a chain need, read from their states."""
     return Requests(
         point=lookahead_params(params, opt_state),
         loss_scale=loss_scale(opt_state),
@@ -68,7 +68,7 @@ def update(
 
     Args:
       tx: the chain.
-      asked: what its links ask for.
+      asked: what its links need.
       grads: the gradient at `asked.point`, of the scaled loss.
       opt_state: the chain's state.
       params: the parameters.
@@ -77,10 +77,10 @@ def update(
       value_fn: the loss as a function of the parameters, on the same batch.
       grad_fn: its gradient as a function of the parameters (and the number of the call, which may be ignored).
     """
-    # Told only where it is asked for: optax's line searches hand on what they do not know, and optax.contrib.sam takes
-    # nothing but a gradient.
+    # `batch_stats` and `grad_fn` are passed only to chains that need them: optax's line searches pass arguments that
+    # they do not know on to value_fn, and optax.contrib.sam takes no argument but `grad_fn`.
     told: dict[str, Any] = {"value": value, "grad": grads, "value_fn": value_fn}
     told |= {"batch_stats": batch_stats} if asked.batch_stats else {}
     told = {"grad_fn": grad_fn} if asked.grad_fn else told
     updates, opt_state = with_extra_args(tx).update(grads, opt_state, params, **told)
-    return without_frozen(asked.frozen, updates), opt_state  # wherever in the chain `freeze` stands
+    return without_frozen(asked.frozen, updates), opt_state  # so that `freeze` holds wherever it stands in the chain

@@ -1,12 +1,12 @@
 """Learning-rate schedules: functions from the number of updates made so far to a rate.
 
-All are pure, work under jit on Python ints and on arrays, compute in float32 (float64 where x64 is enabled), and
-meet their end points exactly: ends are mixed as w a + (1 - w) b, and w is exactly 0 or 1 there. A step below 0
-counts as 0; past its end a schedule keeps its last value, unless it goes on by nature (decay without an end, cycles).
-The first update sees step 0. Under `optax.MultiSteps` a step is an optimizer update, not a micro-batch.
+All are pure functions and work under jit, on Python ints and on arrays. They compute in float32 (float64 where x64 is
+enabled). A schedule from a to b gives (1 - w) a + w b, and w is exactly 0 and 1 at its ends, so that it gives exactly a
+and b there. A step below 0 counts as 0. Past its end a schedule keeps its last value; decays without an end and cycles
+go on. The first update sees step 0. Under `optax.MultiSteps` a step is an optimizer update, not a micro-batch.
 
-Every number may be a JAX scalar, so that the peak of a schedule is a hyperparameter that is changed without compiling
-again: write the chain as a function of it, and let optax inject it.
+Every number may be a JAX scalar, unless its docstring says otherwise. So the peak of a schedule can be a hyperparameter
+that changes without a new compilation: write the chain as a function of it, and let optax inject it.
 
     def chain(peak, weight_decay):
         return optim.momentum(optim.cosine_decay(peak, 1000), weight_decay=weight_decay)
@@ -39,11 +39,12 @@ def step_decay(initial: Scalar, boundaries: int | jax.Array | Sequence[int], *, 
 
     Args:
       initial: :math:`\eta_0`.
-      boundaries: the steps from which on the rate is lower, rising; or one number, for every so many steps.
+      boundaries: the steps from which on the rate is lower, in increasing order; or one number n, for a boundary at
+        every n-th step.
       factor: :math:`f`, in [0, 1).
 
     Raises:
-      ValueError: a value is out of its range, or the boundaries do not rise.
+      ValueError: a value is out of its range, or the boundaries do not increase.
 
     Example:
       >>> rate = step_decay(0.1, (32_000, 48_000))
@@ -62,14 +63,14 @@ def step_decay(initial: Scalar, boundaries: int | jax.Array | Sequence[int], *, 
     def schedule(step: ArrayLike) -> jax.Array:
         step = _count(step)
         passed = sum((step >= e).astype(jnp.int32) for e in edges) if isinstance(edges, list) else step // edges
-        # A float power of a float is off in the last bits; the powers of small counts are looked up instead.
+        # An integer exponent, because a power with a float exponent is off in the last bits.
         return initial * _power(factor, jnp.asarray(passed, jnp.int32))
 
     return schedule
 
 
 def exponential_decay(initial: Scalar, decay: Scalar, *, steps_per_unit: int | jax.Array = 1) -> Schedule:
-    r"""Falls by the same share in equal times.
+    r"""Falls exponentially: by the same factor in equal times.
 
     .. math:: \eta_t = \eta_0 \, e^{-k t}
 
@@ -86,7 +87,7 @@ def exponential_decay(initial: Scalar, decay: Scalar, *, steps_per_unit: int | j
 
 
 def inverse_time_decay(initial: Scalar, decay: Scalar, *, steps_per_unit: int | jax.Array = 1) -> Schedule:
-    r"""Falls with the inverse of time.
+    r"""Falls in inverse proportion to 1 + k t.
 
     .. math:: \eta_t = \frac{\eta_0}{1 + k t}
 
@@ -131,16 +132,17 @@ def cosine_cycles(
 
     .. math:: \eta_t = \eta_{min} + \tfrac12 (\eta_{max} - \eta_{min}) (1 + \cos(\pi T_{cur} / T_i))
 
-    with :math:`T_{cur}` the updates since the last restart, and :math:`T_i` this cycle's length. A cycle's first
-    update has the rate `peak`; the first update after it is the next one's. Snapshot ensembles' schedule (Huang et
-    al. 2017, eq. 2, with M cycles in T updates) is `cosine_cycles(alpha_0, period=ceil(T / M))`.
+    with :math:`T_{cur}` the updates since the last restart, and :math:`T_i` the length of the current cycle. The first
+    update of each cycle has the rate `peak`. Its last update has a rate just above `end`: the update that would have
+    the rate `end` is the first of the next cycle. The schedule of snapshot ensembles (Huang et al. 2017, eq. 2, with M
+    cycles in T updates) is `cosine_cycles(alpha_0, period=ceil(T / M))`.
 
     Args:
       peak: :math:`\eta_{max}`.
       period: length of the first cycle in updates.
-      end: :math:`\eta_{min}`, at most `peak`, which the last update of a cycle comes near to.
-      period_multiplier: how many times as long each cycle is as the one before, at least 1; lengths are rounded.
-        Alone of the numbers it must be known when compiling, and other than 1 the period, too.
+      end: :math:`\eta_{min}`, at most `peak`.
+      period_multiplier: how many times as long each cycle is as the one before, at least 1; lengths are rounded. It
+        cannot be a JAX scalar; if it is not 1, neither can `period`.
 
     Raises:
       ValueError: a value is out of its range.
@@ -180,16 +182,17 @@ def warmup(
 ) -> Schedule:
     """Goes from `start` to a schedule's first rate in `steps` updates, then follows the schedule from its beginning.
 
-    Step 0 has the rate `start`, step `steps` that of `schedule(0)`, step `steps + n` that of `schedule(n)`.
+    Step 0 has the rate `start`, step `steps` has the rate `schedule(0)`, and step `steps + n` has `schedule(n)`.
 
     Args:
       schedule: what to follow afterwards.
-      steps: length of the warm-up; with 0 there is none.
-      kind: along a line, along a geometric sequence, along half a cosine, or staying at `start` until the end.
-      start: the first rate; must be above 0 for "exponential".
+      steps: length of the warm-up; with 0 there is none, and `start` is not used.
+      kind: how the rate changes: "linear", "exponential" (by the same factor in each step), "cosine" (along half a
+        cosine), or "constant" (it stays at `start`, and jumps to `schedule(0)` at step `steps`).
+      start: the first rate, at least 0, and above 0 for "exponential". If it is above `schedule(0)`, the rate falls.
 
     Raises:
-      ValueError: a value is out of its range, an unknown kind, or `schedule` is none.
+      ValueError: a value is out of its range, `kind` is unknown, or `schedule` is not a schedule.
 
     Reference: Goyal et al., `Accurate, large minibatch SGD: training ImageNet in 1 hour`, 2017, sec. 2.2
     """
@@ -226,12 +229,13 @@ def warmup_cosine(
 ) -> Schedule:
     """A linear warm-up from `start` to `peak`, then half a cosine down to `end` at `total_steps`.
 
-    `total_steps` counts the warm-up too. A warm-up as long as the run, or longer, is cut off at the end of the run.
+    `total_steps` includes the warm-up. If the warm-up is as long as `total_steps` or longer, there is no fall: the rate
+    reaches `peak` at step `warmup_steps`, and stays there.
 
     Args:
       peak: the rate at step `warmup_steps`.
       warmup_steps: length of the warm-up; with 0 the run starts at `peak`.
-      total_steps: length of the whole; from then on the rate is `end`.
+      total_steps: the step from which on the rate is `end`, if `warmup_steps` is smaller.
       start: the rate at step 0, at most `peak`.
       end: the last rate, at most `peak`.
 
@@ -244,7 +248,7 @@ def warmup_cosine(
     for name, value in (("start", start), ("end", end)):
         check_number("warmup_cosine", name, value)
         check_not_above("warmup_cosine", name, value, "peak", peak)
-    # Where the warm-up takes the whole run, the rate stays at the peak. The lengths may be traced.
+    # The lengths may be traced.
     traced = isinstance(total_steps, jax.Array) or isinstance(warmup_steps, jax.Array)
     length = jnp.maximum(total_steps - warmup_steps, 1) if traced else max(total_steps - warmup_steps, 1)
     falling = cosine_decay(peak, length, end=end)
@@ -254,8 +258,8 @@ def warmup_cosine(
 def swa_schedule(initial: Scalar, swa_rate: Scalar, steps: int | jax.Array) -> Schedule:
     r"""Stochastic weight averaging's schedule: hold, fall along a line, hold.
 
-    With :math:`t` the step over `steps`: `initial` for :math:`t \le 0.5`, on a line to `swa_rate` at :math:`t = 0.9`,
-    and `swa_rate` from there on, also past the end, where the averages are taken.
+    Let :math:`t` be the step divided by `steps`. The rate is `initial` for :math:`t \le 0.5`, falls along a line to
+    `swa_rate` at :math:`t = 0.9`, and stays there, also past `steps`, where the averages are taken.
 
     Args:
       initial: the first rate.
@@ -284,8 +288,9 @@ def one_cycle(
 ) -> Schedule:
     """Up and down once, along half cosines: Smith's super-convergence in the form of `torch.optim.lr_scheduler`.
 
-    From `peak / start_divisor` at step 0 up to `peak` at step `warmup_share * steps - 1`, and down to
-    `peak / start_divisor / end_divisor` at step `steps - 1`: torch's definition, whose last step is the last update.
+    The rate rises from `peak / start_divisor` at step 0 to `peak` at step `warmup_share * steps - 1`, and falls to
+    `peak / start_divisor / end_divisor` at step `steps - 1`, the last update, as in torch. If `warmup_share * steps` is
+    at most 1, there is no rise: the first rate is `peak`, or (below 1) a little less.
 
     Args:
       peak: the highest rate.
@@ -321,10 +326,10 @@ def join(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
 
     Args:
       schedules: n of them.
-      boundaries: the n - 1 steps at which the next one begins, rising.
+      boundaries: the n - 1 steps at which the next one begins, in increasing order.
 
     Raises:
-      ValueError: one is no schedule, the numbers do not fit together, or the boundaries do not rise.
+      ValueError: one is not a schedule, the two lengths do not fit together, or the boundaries do not increase.
 
     Example:
       >>> rate = join([cosine_decay(0.1, 10), lambda step: 0.5], [4])
@@ -371,7 +376,7 @@ def epochs_to_steps(epochs: float, *, examples: int, batch_size: int) -> int:
 
 
 def _rising(name: str, boundaries: Sequence[int]) -> list[int]:
-    """The boundaries, checked to be integers of at least 1 that rise."""
+    """The boundaries, checked to be integers of at least 1 in increasing order."""
     edges = [check_updates(name, "boundaries", boundary, at_least=1, remedy=_IN_UPDATES) for boundary in boundaries]
     known = [edge for edge in edges if not isinstance(edge, jax.Array)]
     require(all(a < b for a, b in itertools.pairwise(known)), f"{name}: boundaries must rise, got {tuple(edges)}")

@@ -1,4 +1,4 @@
-"""Newton's method and its limited-memory relative."""
+"""Newton's method and L-BFGS."""
 
 from typing import Any
 
@@ -20,18 +20,19 @@ def newton(
 
     .. math:: \theta \leftarrow \theta - \eta \, (H + \lambda I)^{-1} g
 
-    The Hessian is made by reverse over reverse differentiation (so that custom gradients, as `models.layers.Conv`
-    has, are no obstacle): n gradients of n parameters each, n^2 numbers of memory, n^3 operations to solve.
+    The Hessian is computed in reverse mode twice, so that layers whose custom gradients have no forward mode
+    (`models.layers.Conv`) can be used. It costs n gradients for n parameters, n^2 numbers of memory, and n^3 operations
+    to solve.
 
     Args:
-      damping: :math:`\lambda`, at least 0. Where the Hessian has eigenvalues below :math:`-\lambda` the step may go
-        uphill: give it a size to match.
+      damping: :math:`\lambda`, at least 0. If the Hessian has eigenvalues below :math:`-\lambda`, the step may go
+        uphill: choose a larger one.
       learning_rate: :math:`\eta`, at least 0.
-      max_parameters: n beyond which `init` raises.
+      max_parameters: `init` raises if there are more parameters.
 
     Returns:
-      A complete optimizer. Its `update` needs `value_fn=`, the loss as a function of the parameters, which
-      `train.make_step` passes; full batches are what it is meant for.
+      A complete optimizer, for full batches. Its `update` needs `value_fn=`, the loss as a function of the parameters,
+      which `train.make_step` passes.
 
     Raises:
       ValueError: a value is out of its range; from `init`, too many parameters; from `update`, no `value_fn` or no
@@ -49,7 +50,8 @@ def newton(
     """
     check_real("newton", "damping", damping, at_least=0)
     check_real("newton", "learning_rate", learning_rate, at_least=0)
-    # optax injects it like other numbers: it is known where the state is made, outside of jit, and not needed later.
+    # optax.inject_hyperparams traces this number too. It is known when the state is made, outside of jit, and is not
+    # needed later.
     if not isinstance(max_parameters, Tracer):
         check_integer("newton", "max_parameters", max_parameters, at_least=1)
 
@@ -82,11 +84,14 @@ def newton(
 
 
 def lbfgs(*, memory: int = 10, max_linesearch_steps: int = 20) -> optax.GradientTransformationExtraArgs:
-    """L-BFGS with a zoom line search: optax's, with what users of `train.make_step` may want to change.
+    r"""L-BFGS with a zoom line search: `optax.lbfgs`, in a form that `train.make_step` can use.
 
-    It is meant for full batches: curvature is read off differences of gradients, which must be of one function.
-    `train.make_step` passes what its line search needs; the batch statistics and the dropout of a step stay the same
-    throughout the search.
+    .. math:: \theta \leftarrow \theta - \alpha H g
+
+    with :math:`H` an estimate of the inverse Hessian from the last `memory` steps, and :math:`\alpha` the step size
+    that the line search finds. It is meant for full batches: the estimate is made from differences of gradients, which
+    must be gradients of one function. `train.make_step` passes what the line search needs. The batch statistics and
+    the random numbers of dropout stay the same during a search.
 
     Args:
       memory: how many past steps the curvature is estimated from.
@@ -108,14 +113,14 @@ def lbfgs(*, memory: int = 10, max_linesearch_steps: int = 20) -> optax.Gradient
     inner = optax.lbfgs(memory_size=memory, linesearch=search)
 
     def strong(state: Any) -> Any:
-        """Without weakly typed scalars, which optax's first state has: a step would be compiled twice.
+        """The state without weakly typed scalars, as in optax's first state: a step would be compiled twice.
 
-        And with an array of its own in every place, also where optax has one in two: the state may be donated.
+        Each place gets an array of its own, because the state may be donated; optax has one array in two places.
         """
         return jax.tree.map(lambda leaf: jnp.array(leaf, jnp.asarray(leaf).dtype), state)
 
     def update(updates, state, params=None, *, value=None, grad=None, value_fn=None, batch_stats=None, **extra):
-        del batch_stats  # for snapshots; what is left is the line search's to pass on to value_fn
+        del batch_stats  # for snapshots only: the line search passes the other arguments on to value_fn
         if params is None or value is None or value_fn is None:
             raise ValueError(
                 "lbfgs: update needs the parameters, the loss and value_fn, the loss as a function of them; call "

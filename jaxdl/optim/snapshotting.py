@@ -18,10 +18,10 @@ from jaxdl.typing import Params
 
 
 class SnapshotState(NamedTuple):
-    """State of `snapshots`. Every stored array has a leading axis of `keep` places, filled round and round."""
+    """State of `snapshots`. Every stored array has a leading axis of `keep` places, used as a ring buffer."""
 
     count: jax.Array  # int32 scalar: updates made so far
-    taken: jax.Array  # int32 scalar: snapshots taken so far, those that were overwritten too
+    taken: jax.Array  # int32 scalar: snapshots taken so far, including those that were overwritten
     params: dict[str, Params]  # under its name: like the parameters, [keep, ...], in the storage dtype
     batch_stats: Params  # like the model's batch statistics, [keep, ...]; () where none are stored
 
@@ -31,11 +31,12 @@ def snapshots(
 ) -> optax.GradientTransformationExtraArgs:
     """Stores the iterates reached by the updates start + period, start + 2 period, ...; the last link of a chain.
 
-    The last `keep` of them stay. With `optim.cosine_cycles(rate, period)` they are the minima at the ends of the
-    cycles: snapshot ensembling. `snapshot_variables` reads them. `train.init_state` makes room for a model's batch
-    statistics, too, and `train.make_step` passes them, so that a snapshot is a complete model.
+    The last `keep` of them stay. With `optim.cosine_cycles(rate, period)` they are the iterates at the ends of the
+    cycles, as in snapshot ensembles. `snapshot_variables` reads them. `train.init_state` makes room for the model's
+    batch statistics too, and `train.make_step` passes them, so that a snapshot is a complete model.
 
-    Memory: `keep` times that of the parameters (`snapshot_bytes` reports it), half of it with `dtype=jnp.bfloat16`.
+    Memory: `keep` times that of the parameters and batch statistics (`snapshot_bytes` reports it); half as much for
+    float32 parameters with `dtype=jnp.bfloat16`.
 
     Args:
       period: updates from one snapshot to the next.
@@ -82,7 +83,7 @@ def snapshots(
         place = state.taken % keep
 
         def store(stored, value):
-            # One place is read and written, whether or not it changes: a conditional copy of the whole would cost more.
+            # Every update reads and writes one place, due or not: a conditional copy of the whole array costs more.
             old = jax.lax.dynamic_index_in_dim(stored, place, keepdims=False)
             new = jnp.where(due, value.astype(stored.dtype), old)
             return jax.lax.dynamic_update_index_in_dim(stored, new, place, 0)
@@ -121,14 +122,14 @@ def wants_batch_stats(opt_state: Any) -> bool:
 
 
 def snapshot_variables(opt_state: Any, *, name: str | None = None, params: Params | None = None) -> dict[str, Params]:
-    """Parameters and batch statistics of the snapshots held, oldest first: what `ensemble.predict` takes.
+    """Parameters and batch statistics of the snapshots held, oldest first, as `ensemble.predict` takes them.
 
-    How many there are is known by now only, so this is for use outside of jit.
+    Call it outside of jit: the shapes depend on how many snapshots there are.
 
     Args:
       opt_state: the state of any chain, however nested, with a `snapshots` in it.
       name: of the `snapshots`, where there are several.
-      params: the parameters, for `snapshots` under `optax.masked`: what is masked is in all members what it is there.
+      params: the parameters, for `snapshots` under `optax.masked`: every member is given the masked ones from here.
 
     Returns:
       {"params": ..., "batch_stats": ...}, each with a leading axis of members; batch_stats is {} where none are stored.

@@ -36,15 +36,15 @@ def scale_by_momentum(
 
     with :math:`\mu` the momentum and :math:`\tau` the dampening. This is `torch.optim.SGD`'s rule: the learning rate
     stays outside the velocity, and the first gradient is not dampened. With `nesterov=True` it is Sutskever's
-    reformulation, in which the parameters kept are the look-ahead ones.
+    reformulation, whose parameters are the points of the look-ahead.
 
     The form of lecture notes and of AlexNet, with the rate inside the velocity,
 
     .. math:: v_t = \mu v_{t-1} + \eta_t g_t, \qquad \theta_t = \theta_{t-1} - v_t
 
-    is the same link placed after the learning rate: `optax.chain(optax.scale_by_learning_rate(rate),
-    scale_by_momentum(momentum))`. For a constant rate the two take the same steps. When the rate changes by a factor c,
-    the velocity here is worth c times as much from the next step on; there it keeps the size it was built up with.
+    is this link placed after the learning rate: `optax.chain(optax.scale_by_learning_rate(rate),
+    scale_by_momentum(momentum))`. For a constant rate both forms take the same steps. When the rate is multiplied by c,
+    so is the effect of the velocity in the first form; in the second form the velocity keeps its size.
 
     Args:
       momentum: :math:`\mu`, in [0, 1).
@@ -109,7 +109,7 @@ class LookaheadState(NamedTuple):
     """State of `scale_by_nesterov_lookahead`."""
 
     momentum: jax.Array  # scalar: the link's coefficient, for `lookahead_params`
-    velocity: Params  # like the parameters: the updates' decaying sum, with their learning rate and sign
+    velocity: Params  # like the parameters: decaying sum of the updates, with their learning rate and sign
 
 
 def scale_by_nesterov_lookahead(momentum: Scalar) -> optax.GradientTransformation:
@@ -119,10 +119,10 @@ def scale_by_nesterov_lookahead(momentum: Scalar) -> optax.GradientTransformatio
 
         v_t = \mu v_{t-1} + \eta_t \nabla L(\theta_{t-1} - \mu v_{t-1}), \qquad \theta_t = \theta_{t-1} - v_t
 
-    It stands after the learning rate, as the last link: the rate is inside the velocity, and what it passes on is
-    :math:`-v_t`. The gradient must be taken at `lookahead_params(params, opt_state)`; `train.make_step` does so by
-    itself. For a constant rate the points it is taken at, :math:`\theta' = \theta - \mu v`, are those that
-    `scale_by_momentum(momentum, nesterov=True)` visits, which keeps them as its parameters.
+    This link stands after the learning rate, as the last one: the rate is inside the velocity, and the updates are
+    :math:`-v_t`. The gradient must be taken at `lookahead_params(params, opt_state)`, as `train.make_step` does. For a
+    constant rate these points, :math:`\theta' = \theta - \mu v`, are the parameters that
+    `scale_by_momentum(momentum, nesterov=True)` visits.
 
     Args:
       momentum: :math:`\mu`, in [0, 1).
@@ -153,7 +153,7 @@ def scale_by_nesterov_lookahead(momentum: Scalar) -> optax.GradientTransformatio
     check_real("scale_by_nesterov_lookahead", "momentum", momentum, at_least=0, below=1)
 
     def init(params: Params) -> LookaheadState:
-        # An array of its own: an injected coefficient lies in the state of optax.inject_hyperparams, too.
+        # A copy: the state of optax.inject_hyperparams holds an injected coefficient too, and the state may be donated.
         return LookaheadState(jnp.array(momentum, jnp.result_type(float)), jax.tree.map(jnp.zeros_like, params))
 
     def update(updates, state, params=None):
@@ -166,11 +166,11 @@ def scale_by_nesterov_lookahead(momentum: Scalar) -> optax.GradientTransformatio
 
 
 def lookahead_params(params: Params, opt_state: Any) -> Params:
-    """Where the gradient is to be taken: ahead by `scale_by_nesterov_lookahead`'s next move, if it is in the chain.
+    """The parameters at which the gradient is taken: with `scale_by_nesterov_lookahead` the look-ahead point.
 
     Args:
       params: the parameters.
-      opt_state: the state of a chain; without a look-ahead in it, `params` are handed back.
+      opt_state: the state of a chain; if there is no look-ahead in it, the result is `params`.
 
     Returns:
       A tree like `params`.

@@ -1,4 +1,4 @@
-"""Numbers read off curves."""
+"""Numbers computed from curves."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from jaxdl.arguments import check_integer, check_real, require
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Mean of the last `window` values at each point (of all so far, where there are fewer).
+    """Mean of the last `window` values at each point (of all values so far, if they are fewer).
 
     Example:
       >>> print(running_mean(np.array([4.0, 2.0, 0.0, 1.0]), 2))
@@ -27,7 +27,7 @@ def steps_to_reach(losses: np.ndarray, target: float, *, window: int = 20) -> in
     """Steps until the mean of the last `window` losses is at most `target`; None if it never is.
 
     Args:
-      losses: [n], of the steps 1, 2, ..., n.
+      losses: [n], the losses of the steps 1, 2, ..., n.
       target: the loss to reach.
       window: how many losses to average; the first `window - 1` steps cannot count.
 
@@ -43,7 +43,7 @@ def steps_to_reach(losses: np.ndarray, target: float, *, window: int = 20) -> in
 
 
 def mean_and_std(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """Mean and sample standard deviation (n - 1); NaN where there are too few values for one.
+    """Mean and sample standard deviation (n - 1); a result is NaN if there are too few values for it.
 
     Example:
       >>> mean_and_std([1.0, 3.0])

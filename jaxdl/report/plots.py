@@ -19,8 +19,8 @@ class Panel:
       curves: for each name in the legend, x [n] and y [runs, n].
       dashed: names of the curves to draw dashed.
       log_y, log_x: whether the axis is logarithmic.
-      y_limits: (lowest, highest) shown; by default what the curves need.
-      own_legend: whether the panel has a legend of its own, not one with all others.
+      y_limits: (lowest, highest) value shown; by default the axis fits the curves.
+      own_legend: whether the panel has a legend of its own, rather than a shared one.
     """
 
     title: str
@@ -41,7 +41,7 @@ class Landscape:
     Attributes:
       title: words.
       function: from x and y, arrays of one shape, to heights.
-      x_limits, y_limits: what is shown.
+      x_limits, y_limits: the part that is shown.
       paths: for each name in the legend, the points visited [steps, 2].
       minima: points to mark, [n, 2].
     """
@@ -55,7 +55,7 @@ class Landscape:
 
 
 def plot_landscapes(path: Path, title: str, landscapes: Sequence[Landscape]) -> None:
-    """Draws landscapes in two columns to a PNG: contours, each path from its black dot on, minima as stars."""
+    """Draws landscapes in two columns to a PNG: contours, paths that begin at black dots, and minima as stars."""
     from matplotlib.figure import Figure
 
     require(len(landscapes) > 0, "plot_landscapes: there is no landscape to draw")

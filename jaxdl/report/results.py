@@ -20,7 +20,7 @@ from jaxdl.arguments import require
 
 
 def environment() -> dict[str, Any]:
-    """Where and with what a result is made: date, command, commit, versions, machine."""
+    """The circumstances of a result: date, command, commit, versions, machine."""
     device = jax.devices()[0]
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -38,7 +38,7 @@ def environment() -> dict[str, Any]:
 
 
 def new_run_directory(out: Path, experiment: str) -> Path:
-    """Makes `out/experiment/<date and time>/`, with a number behind it if that exists already."""
+    """Makes `out/experiment/<date and time>/`; if it exists already, a number is appended to the name."""
     require(
         isinstance(experiment, str) and bool(experiment) and "/" not in experiment,
         f"new_run_directory: experiment must be a name that a folder can have, got {experiment!r}",
@@ -56,12 +56,12 @@ def new_run_directory(out: Path, experiment: str) -> Path:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON atomically. Dataclasses, NamedTuples, arrays and paths are turned into what JSON has.
+    """Writes JSON atomically. Dataclasses and NamedTuples become objects, arrays lists, and paths strings.
 
     Floats keep six digits; NaN and infinities, which JSON lacks, become null.
 
     Raises:
-      ValueError: something in it has no form in JSON.
+      ValueError: a value in `content` has no form in JSON.
     """
     path = Path(path)
     try:
@@ -90,7 +90,7 @@ def _plain(value: Any) -> Any:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that the package lies in, with "+changes" if other files than results differ."""
+    """The commit of the checkout with the package, with "+changes" if files other than results differ from it."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]

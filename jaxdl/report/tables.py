@@ -23,7 +23,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A GitHub-flavoured Markdown table; the first column to the left, the others to the right.
 
     Raises:
-      ValueError: a row has not as many cells as the header, or a cell is no string.
+      ValueError: a row does not have as many cells as the header, or a cell is not a string.
 
     Example:
       >>> print(markdown_table(["rule", "error"], [["sgd", "15.1"]]))

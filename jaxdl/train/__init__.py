@@ -1,4 +1,4 @@
-"""Training: a state, a pure step at every scale, and a loop that owns nothing else and loses nothing."""
+"""Training: the training state, a pure step for any number of devices, the loop `fit`, and populations."""
 
 from jaxdl.train.checkpoint import (
     CheckpointError,

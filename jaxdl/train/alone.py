@@ -1,4 +1,4 @@
-"""What a run of one model has ready: compiled functions, and the data where they want them."""
+"""The compiled functions and the placed data of a run of one model."""
 
 import functools
 import time
@@ -21,20 +21,20 @@ from jaxdl.train.state import TrainState
 from jaxdl.train.step import MOST_IN_FLIGHT
 from jaxdl.train.update import Rule, train_step
 
-_BLOCK = MOST_IN_FLIGHT  # single steps whose metrics are fetched together, at the most
-_SCANNED_BLOCK = 1024  # the same for steps of one compiled loop
-_SHARED_BLOCK = 64  # the same where several processes have to stop at the same step
+_BLOCK = MOST_IN_FLIGHT  # greatest number of single steps whose metrics are fetched together
+_SCANNED_BLOCK = 1024  # greatest number of steps in one compiled loop
+_SHARED_BLOCK = 64  # number of steps in one compiled loop if several processes have to stop at the same step
 
 
 class Alone:
-    """The work of `run.Run` for one state, on the devices of a layout.
+    """Does the work of `run.Run` for one state, on the devices of a layout.
 
     Args:
       rule: what a step computes.
-      layout: on which devices.
-      train_set: what to train on.
-      eval_set: what to evaluate on, or None.
-      scan: whether steps are made in one compiled loop.
+      layout: the devices, and how they share the work.
+      train_set: the set to train on.
+      eval_set: the set to evaluate on, or None.
+      scan: whether steps are made in compiled loops.
       batch_size: examples in a batch.
     """
 
@@ -54,15 +54,15 @@ class Alone:
         self.state: Any = None
 
     def forget_order(self) -> None:
-        """The state's key is another."""
+        """Makes the order of the epoch anew at the next step, because the state's key has changed."""
         self._epoch = -1
 
     def advance(
         self, state: TrainState, step: int, count: int, active: np.ndarray, signals: Signals
     ) -> Iterator[tuple[Metrics, float]]:
-        """Makes `count` updates within one epoch, or fewer if it is asked to stop; then `self.state` is the new state.
+        """Makes `count` updates within one epoch, or fewer if a signal asks it to stop; `self.state` is the new state.
 
-        Yields the metrics [k] of k steps, on the host, and the seconds that these took.
+        Yields the metrics [k] of k steps, on the host, and the seconds that these steps took.
         """
         del active
         if self._epoch != step // self._steps_per_epoch:
@@ -82,24 +82,24 @@ class Alone:
         return self._evaluator(state.variables)
 
     def observe(self, state: TrainState, found: Metrics, active: np.ndarray) -> TrainState:
-        """The state after `optim.reduce_on_plateau` was told how good it is."""
+        """The state after its error or loss in the evaluation was passed to `optim.reduce_on_plateau`."""
         del active
         return state._replace(opt_state=self._layout.place(optim.observe(state.opt_state, judgement(found))))
 
     def place(self, state: TrainState) -> TrainState:
-        """The state where the programs want it."""
+        """The state on the devices, as the compiled functions want it."""
         return self._layout.place(state)
 
     def one(self, state: TrainState, member: int) -> TrainState:
-        """The state as the caller knows it."""
+        """The state as `fit` returns it."""
         del member
         return self._layout.collect(state)
 
     def _single_steps(self, state, data, step: int, count: int, signals: Signals) -> Iterator[tuple[Metrics, float]]:
-        """One step at a time; tells the metrics of a block of steps once the next block is on its way."""
-        self._one.lower(state, data).compile()  # so that the clock does not see it; the calls below find it done
+        """Makes single steps; yields the metrics of a block of steps when the next block has been dispatched."""
+        self._one.lower(state, data).compile()  # before the clock starts; the calls below reuse the program
         start, pending = time.perf_counter(), []
-        alone = self._layout.is_several_cpu_devices  # no second block is under way: that many may deadlock
+        alone = self._layout.is_several_cpu_devices  # then only one block is under way, since more may deadlock
         for done in range(1, count + 1):
             self.state, metrics = state, metrics = self._one(state, data)
             pending.append(metrics)
@@ -116,7 +116,7 @@ class Alone:
                 break
 
     def _scanned(self, state, data, step: int, count: int, signals: Signals) -> Iterator[tuple[Metrics, float]]:
-        """Blocks of steps in one compiled loop, whose length does not change what a step computes."""
+        """Makes blocks of steps, each in one compiled loop; the length of the loop does not change the numbers."""
         self._many.lower(state, (data, np.int32(count))).compile()
         start, done, pending = time.perf_counter(), 0, []
         while done < count:
@@ -142,9 +142,9 @@ class Alone:
 
 @remembered()
 def _compiled(rule: Rule, layout: Layout) -> tuple[Callable, Callable]:
-    """Two functions: a step on the batch that its order gives for it, and a number of such steps in one loop.
+    """Two compiled functions: a step on the batch that the epoch's order gives, and a loop of such steps.
 
-    The loop's length is no part of its program. So it computes the same bits wherever a run is cut into loops.
+    The loop's length is an argument of the program. So the bits do not depend on where a run is cut into loops.
     """
     one = functools.partial(step_in_order, rule=rule, spread=layout.spread())
     split = (False, True)  # inputs and targets; order
@@ -161,7 +161,7 @@ def step_in_order(state: TrainState, data: Any, *, rule: Rule, spread: Spread) -
 
 
 def many_steps(one: Callable, state: TrainState, data: Any, count: Any) -> tuple[TrainState, Metrics]:
-    """`count` calls of `one`; the metrics [steps in an epoch] of those that there were come first."""
+    """Calls `one` `count` times; the first `count` of the metrics [steps in an epoch] are of these calls."""
 
     def body(i, carry):
         state, metrics = carry

@@ -1,4 +1,4 @@
-"""A training state and a history as what a checkpoint holds: arrays by path, with check sums."""
+"""Converts a training state and a history to the contents of a checkpoint: arrays by path, with check sums."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from jaxdl.tree import path_name
 class Outline(NamedTuple):
     """Names, shapes, dtypes and places of a state's arrays, without their numbers."""
 
-    plain: TrainState  # of jax.ShapeDtypeStruct with a sharding; PRNG keys as their numbers
-    key_impls: dict[str, Any]  # of the PRNG keys, by path: the state's own, and those of links that draw
+    plain: TrainState  # leaves are jax.ShapeDtypeStruct with a sharding; PRNG keys are arrays of numbers
+    key_impls: dict[str, Any]  # implementations of the PRNG keys, by path: the state's key, and those of links
 
     @classmethod
     def of(cls, state: TrainState) -> "Outline":
-        """Of a state."""
+        """The outline of a state."""
 
         def struct(leaf):
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
@@ -32,7 +32,7 @@ class Outline(NamedTuple):
 
     @property
     def flat(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """By path."""
+        """The shapes and dtypes of the arrays, by path."""
         return flat_arrays(self.plain)
 
     def fill(self, flat: Mapping[str, jax.Array]) -> TrainState:
@@ -78,7 +78,7 @@ def shapes_and_dtypes(flat: Mapping[str, Any]) -> dict[str, list]:
 
 
 def check_sums(flat: Mapping[str, jax.Array]) -> dict[str, int]:
-    """A check sum of each array: of its bits as 32-bit numbers. Orbax does not notice every changed bit."""
+    """A check sum of each array's bits, as 32-bit numbers. Orbax does not notice every changed bit."""
     return {name: int(total) for name, total in jax.device_get(_sum_bits(dict(flat))).items()}
 
 
@@ -94,7 +94,7 @@ def _sum_bits(flat: dict[str, jax.Array]) -> dict[str, jax.Array]:
 
 
 def crc32(array: np.ndarray) -> int:
-    """Of an array's bytes."""
+    """The CRC-32 of an array's bytes."""
     return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
@@ -104,7 +104,7 @@ def history_sums(arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
 
 
 def history_arrays(histories: Sequence[History]) -> dict[str, np.ndarray]:
-    """The arrays of histories by path, as in "0/metrics/error", but for empty ones, which orbax refuses."""
+    """The arrays of histories by path, as in "0/metrics/error", without empty arrays, which orbax refuses."""
     arrays = {}
     for number, history in enumerate(histories):
         for name, value in history._asdict().items():
@@ -115,7 +115,7 @@ def history_arrays(histories: Sequence[History]) -> dict[str, np.ndarray]:
 
 
 def histories_from(arrays: Mapping[str, Any], count: int) -> list[History]:
-    """Undoes `history_arrays`."""
+    """The inverse of `history_arrays`."""
     histories = []
     for number in range(count):
         history = History.empty()

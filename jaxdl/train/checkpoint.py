@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on, written atomically beside the training."""
+"""Checkpoints: everything that a run needs to continue, written atomically while training goes on."""
 
 import contextlib
 import hashlib
@@ -34,11 +34,11 @@ _FORMAT = 3
 
 
 class CheckpointError(OSError):
-    """A checkpoint could not be written. What was trained is not lost: it is in `state` and `history`.
+    """A checkpoint could not be written. The trained parameters are not lost: they are in `state`.
 
     Attributes:
       state: the newest training state, or None if the error came before training.
-      history: what happened until then (of a population, a tuple of histories), or None.
+      history: the history until then (for a population a tuple of histories), or None.
     """
 
     def __init__(self, message: str, state: TrainState | None = None, history: Any = None):
@@ -51,11 +51,11 @@ class DamagedCheckpointWarning(UserWarning):
 
 
 class OptimizerChangedWarning(UserWarning):
-    """A run goes on with an optimizer that computes something else than the one it was begun with."""
+    """A run continues with an optimizer that does not compute the same as the one it began with."""
 
 
 class EvaluationChangedWarning(UserWarning):
-    """A run goes on with another evaluation set than the one it was begun with."""
+    """A run continues with another evaluation set than the one it began with."""
 
 
 def restore(
@@ -68,15 +68,16 @@ def restore(
 
     Args:
       folder: the `checkpoint_dir`.
-      like: a state of the same model and optimizer, `init_state(...)`; the arrays go where its arrays are, on whatever
-        number of devices the checkpoint was written. For a population, states stacked in the same way.
-      which: the newest, the one of the least error on the evaluation set, or the one after so many updates.
+      like: a state of the same model and optimizer, `init_state(...)`. The arrays are put on the devices of its arrays;
+        the checkpoint may come from another number of devices. For a population pass states stacked in the same way.
+      which: "newest", "best" (the least error on the evaluation set, or the least loss if there is no error), or the
+        number of updates of a checkpoint.
 
     Returns:
-      The state and the history until then; of a population a tuple of histories.
+      The state and the history until then; for a population a tuple of histories.
 
     Raises:
-      FileNotFoundError: there is no such checkpoint (those there are are named).
+      FileNotFoundError: there is no such checkpoint; the message names those that there are.
       ValueError: the checkpoint is of another model or optimizer; the message says what differs.
 
     Example:
@@ -118,7 +119,7 @@ class Checkpoints:
 
     Args:
       folder: is made if it is not there.
-      keep: how many of the newest stay, beside the best one; None for all.
+      keep: how many of the newest checkpoints stay, beside the best one; None for all.
       must_exist: whether a folder that is not there is an error.
       function: named in errors.
     """
@@ -139,7 +140,8 @@ class Checkpoints:
             preservation_policy=preservation,
             cleanup_tmp_directories=not must_exist,
         )
-        # On the evaluation set, by step. Not in orbax's own file of metrics: a damaged one keeps it from opening any.
+        # Errors on the evaluation set, by step. They are not in orbax's own file of metrics: if that is damaged, orbax
+        # opens no checkpoint at all.
         found = {step: (self._metadata(step) or {}).get("error") for step in self.steps}
         self.errors: dict[int, float] = {step: error for step, error in found.items() if error is not None}
 
@@ -147,12 +149,12 @@ class Checkpoints:
         return self
 
     def __exit__(self, failure: Any, *_: Any) -> None:
-        with contextlib.suppress(Exception) if failure else contextlib.nullcontext():  # what failed is known already
+        with contextlib.suppress(Exception) if failure else contextlib.nullcontext():  # a failure is raised already
             self._checkpointer.close()
 
     @property
     def steps(self) -> list[int]:
-        """Updates behind each checkpoint, rising."""
+        """The number of updates of each checkpoint, in increasing order."""
         return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
 
     @property
@@ -172,10 +174,10 @@ class Checkpoints:
         members: Any = None,
         averages: Sequence[Any] = (),
     ) -> None:
-        """Begins to write; waits for the one before. `error` decides which is best.
+        """Waits for the checkpoint before, and begins to write this one. `error` decides which is best.
 
         Raises:
-          CheckpointError: this one, or the one before, could not be written.
+          CheckpointError: this checkpoint, or the one before, could not be written.
         """
         self.wait(state, histories)
         self.errors.pop(step, None)
@@ -183,7 +185,7 @@ class Checkpoints:
             self.errors[step] = error
         arrays = flat_arrays(plain_state(state))
         if next(iter(state.step.devices())).platform == "cpu":
-            arrays = jax.tree.map(jnp.copy, arrays)  # orbax writes the very buffers, which the next step reuses
+            arrays = jax.tree.map(jnp.copy, arrays)  # orbax reads the buffers while the next step reuses them
         of_histories = history_arrays(histories)
         content = {"state": arrays, "history": of_histories}
         metadata = {
@@ -201,12 +203,12 @@ class Checkpoints:
             self._pending = self._checkpointer.save_checkpointables_async(
                 step,
                 content,
-                overwrite=True,  # a damaged one
+                overwrite=True,  # there may be a damaged checkpoint of this step
                 custom_metadata={**metadata, "digest": _digest(metadata)},
             )
 
     def wait(self, state: TrainState | None = None, histories: list[History] | None = None) -> None:
-        """Returns once what is being written is there; raises `CheckpointError`, with what is passed, if it failed."""
+        """Waits until writing is complete. If it failed, raises `CheckpointError` with this state and history."""
         pending, self._pending = self._pending, None
         if pending is not None:
             with self._reported(state, histories):
@@ -229,7 +231,10 @@ class Checkpoints:
     def read(
         self, outline: Outline, which: Any, about: Mapping[str, Any] | None = None
     ) -> tuple[int, TrainState, list[History], Any]:
-        """One checkpoint: step, state, histories, what is kept about members; of "newest", one that can be read."""
+        """Reads a checkpoint: step, state, histories and the facts about members.
+
+        For "newest" it is the newest checkpoint that can be read.
+        """
 
         def load(step, metadata):
             self._compare(step, outline, metadata, about or {})
@@ -261,9 +266,9 @@ class Checkpoints:
         return self._first_readable(which, load)
 
     def _first_readable(self, which: Any, load: Callable[[int, dict[str, Any]], Callable[[], Any]]) -> Any:
-        """What `load(step, metadata)()` gives for the checkpoint; of "newest", for the newest where that succeeds.
+        """The result of `load(step, metadata)()` for a checkpoint; for "newest" of the newest where that succeeds.
 
-        What `load` itself raises is not about damage, and is passed on.
+        Exceptions of `load(step, metadata)` itself are not about damage, and are passed on.
         """
         steps = self.steps
         if which == "newest":
@@ -304,7 +309,7 @@ class Checkpoints:
         return kept if kept.pop("digest", None) == _digest(kept) else None
 
     def _compare(self, step: int, outline: Outline, metadata: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        """Raises `ValueError` that says what differs between a checkpoint and the run that wants it."""
+        """Raises `ValueError`, which says what differs, unless a checkpoint belongs to this run."""
         self._check_format(step, metadata)
         here, there = about.get("settings", {}), metadata.get("settings", {})
         lines = [line for name in here for line in differences(there.get(name), here[name], name)]
@@ -325,7 +330,7 @@ class Checkpoints:
         # Only between equal versions: another optax may build the same chain of other functions.
         changed = differences(metadata.get("optimizer"), about["optimizer"], "tx")
         if changed and metadata.get("versions") == about["versions"]:
-            # One argument often stands in several functions of a chain.
+            # One argument is often found in several functions of a chain.
             parts = [line.partition(": ") for line in changed]
             lines = dict.fromkeys(f"{place.rpartition('.')[2]}: {rest}" for place, _, rest in parts)
             warnings.warn(
@@ -352,7 +357,7 @@ class Checkpoints:
     def _load(
         self, step: int, structs: Mapping[str, jax.ShapeDtypeStruct], metadata: Mapping[str, Any]
     ) -> tuple[dict[str, jax.Array], list[History]]:
-        """Arrays by path, and histories; raises `ValueError` where a check sum is another."""
+        """Arrays by path, and histories; raises `ValueError` if a check sum differs."""
         found = self._checkpointer.load_checkpointables(step, {"state": dict(structs), "history": None})
         arrays, of_histories = found["state"], found["history"]
         sums, wanted = check_sums(arrays), metadata["sums"]
@@ -363,13 +368,13 @@ class Checkpoints:
 
 
 class _Preserved:
-    """What orbax asks which checkpoints stay: the newest, and the best."""
+    """Tells orbax which checkpoints to keep: the newest ones and the best one."""
 
     def __init__(self, checkpoints: Checkpoints, newest: int):
         self._checkpoints, self._newest = checkpoints, newest
 
     def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
-        """For each checkpoint, in their order."""
+        """Whether to keep each checkpoint, in their order."""
         del context
         steps = [checkpoint.step for checkpoint in checkpoints]
         newest, best = sorted(steps)[-self._newest :], self._checkpoints.best
@@ -377,7 +382,7 @@ class _Preserved:
 
 
 def check_checkpointing(function: str, folder: Any, every: Any, keep: Any) -> None:
-    """Raises `ValueError` for what cannot be used."""
+    """Raises `ValueError` unless these can be the arguments for checkpoints."""
     require(
         folder is not None or every is None,
         f"{function}: checkpoint_every goes with checkpoint_dir=...; name a folder to write to",

@@ -1,4 +1,4 @@
-"""What a run is: the settings that must not change in it, and what its optimizer computes."""
+"""Describes a run: the settings that must not change when it is resumed, and its optimizer."""
 
 import importlib.metadata
 import warnings
@@ -16,7 +16,7 @@ from jaxdl.train.task import Task
 
 
 class IndistinctRunWarning(UserWarning):
-    """Something of a run cannot be told from another of its kind, so that resuming cannot notice an exchange."""
+    """A part of a run hides its state, so that resuming cannot notice if it was replaced by another."""
 
 
 def describe_run(
@@ -28,7 +28,7 @@ def describe_run(
     eval_set: Dataset | None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """What is kept beside the arrays: settings that must not change in a run, and those whose change is a warning."""
+    """The description kept beside the arrays: settings that must not change, and those whose change is a warning."""
     parts = {"model": task.model, "loss": task.loss, "metrics": None if task.metrics is None else dict(task.metrics)}
     parts |= {"preprocess": task.preprocess, "augment": task.augment}
     described = {}

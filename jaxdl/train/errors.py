@@ -1,4 +1,4 @@
-"""What ends a training before its time."""
+"""Exceptions that end a training early."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ class NonFiniteLossError(FloatingPointError):
 
     Attributes:
       step: number of the update whose loss or gradient was not finite, counted from 1.
-      last_finite_loss: the loss before it (NaN if there was none).
-      history: all that happened before it.
+      last_finite_loss: the last finite loss before it (NaN if there was none).
+      history: the history before that update.
     """
 
     def __init__(self, what: str, step: int, history: History):
@@ -33,10 +33,10 @@ class NonFiniteLossError(FloatingPointError):
 
 
 class PreemptedError(SystemExit):
-    """SIGTERM came; the run has saved itself and ends with exit code `PREEMPTED` unless this is caught.
+    """The process was sent SIGTERM, and the run was saved. Uncaught, it ends the program with exit code `PREEMPTED`.
 
     Attributes:
-      state, history: as `fit` would have returned them (of a population, a tuple of histories).
+      state, history: as `fit` would have returned them (for a population a tuple of histories).
     """
 
     def __init__(self, state: TrainState, history: Any):
@@ -45,13 +45,13 @@ class PreemptedError(SystemExit):
 
 
 class TrainingInterruptedError(KeyboardInterrupt):
-    """Ctrl-C came. With `checkpoint_dir` the run has saved itself, and the same call goes on from there.
+    """The user pressed Ctrl-C. With `checkpoint_dir` the run was saved, and the same call continues it.
 
-    It is a KeyboardInterrupt, so `except Exception` lets it pass. Python ends a script that does not catch it with exit
-    code 1 (130 is for KeyboardInterrupt itself; the experiments' command line gives that).
+    It is a KeyboardInterrupt, which `except Exception` does not catch. Uncaught, it ends a script with exit code 1, not
+    130 as a plain KeyboardInterrupt does; the command line of the experiments exits with 130.
 
     Attributes:
-      state, history: as `fit` would have returned them (of a population, a tuple of histories).
+      state, history: as `fit` would have returned them (for a population a tuple of histories).
     """
 
     def __init__(self, state: TrainState, history: Any, saved_to: object | None):

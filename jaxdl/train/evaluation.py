@@ -37,18 +37,18 @@ def evaluate(
     Args:
       model: a module called as `model(inputs, train=bool)`, or `model(inputs)` if it does not take `train`.
       state: a training state, or variables {"params": ..., "batch_stats": ...}; nothing changes.
-      dataset: all of it counts, the last batch too if it is smaller.
-      batch_size: examples at a time on each device; no influence on the result but for rounding.
-      loss: as for `make_step`. What a model sows as losses is not part of it.
-      metrics: as for `make_step`; by default the error, where targets are classes.
-      preprocess: inputs to what the model is given; by default `dataset.standardize`.
+      dataset: the data set, all of whose examples are used.
+      batch_size: examples at a time on each device; it affects the result only by rounding.
+      loss: as for `make_step`. Losses that the model sows are not included.
+      metrics: as for `make_step`; by default the error, if targets are classes.
+      preprocess: function from a batch to the model's inputs; by default `dataset.standardize`.
 
     Returns:
       Metrics of Python floats: `.loss`, `.error`, and `.metrics` by name.
 
     Raises:
-      ValueError: an argument is not what it should be; the model has other outputs than the data set has classes, or
-        does not belong to the state.
+      ValueError: an argument is wrong; the model has more or fewer outputs than the data set has classes; or the state
+        is of another model.
 
     Example:
       >>> import jax
@@ -86,8 +86,8 @@ class Evaluator:
     """Evaluates models on one data set, which lies on the devices from the start.
 
     Args:
-      task: what to compute.
-      dataset: every example counts.
+      task: the model, loss and metrics.
+      dataset: the data set, all of whose examples are used.
       where: a `Layout` for one model, `Members` for stacked ones.
       batch_size: examples at a time, on each device.
     """
@@ -115,7 +115,7 @@ class Evaluator:
 
 @remembered()
 def _compiled_sums(task: Task, batch_size: int, where: Layout | Members):
-    """Sums of the loss and the metrics over the batch that starts at a row; those past the end do not count."""
+    """A compiled function: sums of loss and metrics over the batch from a row on; rows past the end do not count."""
 
     def sums(variables, data, start):
         batch, real = masked_batch(data, start, batch_size)

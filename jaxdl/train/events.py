@@ -1,4 +1,4 @@
-"""What a run tells those who watch it."""
+"""The events that a run passes to its watchers."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -7,18 +7,18 @@ from jaxdl.train.history import History, Metrics
 
 
 class Started(NamedTuple):
-    """A run begins, or goes on."""
+    """A run begins, or continues from a checkpoint."""
 
-    step: int  # updates behind it
+    step: int  # updates made so far
     steps: int  # updates to reach
-    history: History  # of what is behind it
-    member: int | None = None  # of a population; None for a run by itself
+    history: History  # of the updates made so far
+    member: int | None = None  # the member of a population; None for `fit`
 
 
 class Stepped(NamedTuple):
-    """Some updates were made. They are told in blocks, as their metrics come from the device."""
+    """Some updates were made: one event for each block of updates whose metrics are fetched together."""
 
-    step: int  # updates behind the run by now
+    step: int  # updates made so far, including these
     metrics: Metrics  # arrays [k]: of the updates step - k + 1, ..., step
     seconds: float  # that these k updates took
     member: int | None = None
@@ -27,10 +27,10 @@ class Stepped(NamedTuple):
 class Evaluated(NamedTuple):
     """The model was evaluated."""
 
-    step: int  # updates behind it
+    step: int  # updates made so far
     metrics: Metrics  # means over the evaluation set, Python floats
-    history: History  # with this evaluation
-    state: Any  # the TrainState, which the next step reuses: copy what you keep, jax.tree.map(jnp.copy, state.params)
+    history: History  # including this evaluation
+    state: Any  # the TrainState; the next step reuses its memory, so keep copies: jax.tree.map(jnp.copy, state.params)
     member: int | None = None
 
 
@@ -51,7 +51,7 @@ class RolledBack(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """No more updates are made: all are, a watcher said so, the run was interrupted, or it failed."""
+    """No more updates are made: the run is complete, a watcher ended it, it was interrupted, or it failed."""
 
     step: int
     history: History
@@ -61,4 +61,4 @@ class Ended(NamedTuple):
 Event: TypeAlias = Started | Stepped | Evaluated | Saved | RolledBack | Ended
 
 Watcher: TypeAlias = Callable[[Any], Any]
-"""Called with each event. If it returns True the run ends there, as if it had reached its steps."""
+"""Called with each event. If it returns True, the run ends there as if it had reached its steps."""

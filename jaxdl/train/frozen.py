@@ -1,4 +1,4 @@
-"""What is frozen stays still: modules whose parameters are all frozen run as in evaluation."""
+"""Frozen modules: modules whose parameters are all frozen run as in evaluation."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ from jaxdl.typing import Params
 
 @contextlib.contextmanager
 def frozen_modules_evaluate(frozen: Any | None) -> Iterator[None]:
-    """Within it, modules whose parameters are all frozen and that keep batch statistics run as in evaluation.
+    """In this context modules that keep batch statistics, and whose parameters are all frozen, run as in evaluation.
 
-    That is, where they are called with the keyword `train`, or with `use_running_average` as Flax's.
+    This holds for modules that are called with the keyword `train`, or with `use_running_average` as Flax's.
     """
     by_path = {path_name(path): value for path, value in jax.tree_util.tree_leaves_with_path(frozen)}
 
@@ -34,7 +34,7 @@ def frozen_modules_evaluate(frozen: Any | None) -> Iterator[None]:
 
 
 def frozen_statistics(frozen: Any | None, before: Params, after: Params) -> Params:
-    """Batch statistics after a step, but those before it for modules whose parameters are all frozen."""
+    """The batch statistics after a step; for modules whose parameters are all frozen, those before it."""
     if frozen is None:
         return after
     frozen_at: dict[str, bool] = {}

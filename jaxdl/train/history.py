@@ -12,8 +12,8 @@ class Metrics(NamedTuple):
     loss: Any  # mean loss
     metrics: dict[str, Any]  # the mean of each metric, by name
     finite: Any = True  # bool: whether the loss and all gradients were finite
-    learning_rate: Any = np.nan  # of the update; NaN where the chain does not tell one, and in evaluations
-    gradient_norm: Any = None  # global L2 norm of the gradient, if asked for
+    learning_rate: Any = np.nan  # of the update; NaN if it is not known, and in evaluations
+    gradient_norm: Any = None  # global L2 norm of the gradient, with gradient_norm=True
 
     @property
     def error(self) -> Any:
@@ -22,20 +22,20 @@ class Metrics(NamedTuple):
 
 
 class History(NamedTuple):
-    """Metrics of every step and every evaluation, as NumPy arrays. n steps were made and m evaluations."""
+    """Metrics of n steps and m evaluations, as NumPy arrays."""
 
     step: np.ndarray  # int32 [n]: the update's number, counted from 1
-    loss: np.ndarray  # float32 [n]: loss of that update's batch, before it
+    loss: np.ndarray  # float32 [n]: loss of that update's batch, before the update
     metrics: dict[str, np.ndarray]  # float32 [n] each: metrics of that batch, before the update, by name
-    learning_rate: np.ndarray  # float32 [n]: of that update; NaN where the chain does not tell one
-    gradient_norm: np.ndarray  # float32 [n], or [0] if not asked for: L2 norm of that batch's gradient
+    learning_rate: np.ndarray  # float32 [n]: of that update; NaN if it is not known
+    gradient_norm: np.ndarray  # float32 [n]: L2 norm of that batch's gradient; [0] without gradient_norm=True
     eval_step: np.ndarray  # int32 [m]: updates made when the evaluation took place
     eval_loss: np.ndarray  # float64 [m]: mean loss over the evaluation set
     eval_metrics: dict[str, np.ndarray]  # float64 [m] each: mean metrics over the evaluation set, by name
     eval_seconds: np.ndarray  # float64 [m]: seconds of training until then, without compilation and evaluations
     seconds: float  # seconds of training in all, without compilation and evaluations
-    skipped: np.ndarray  # int32 [k]: the updates that were left out, as loss or gradients were not finite
-    rolled_back: np.ndarray  # int32 [j]: the updates whose loss or gradients made training return to a checkpoint
+    skipped: np.ndarray  # int32 [k]: the updates that were left out, because loss or gradients were not finite
+    rolled_back: np.ndarray  # int32 [j]: the updates after which training returned to a checkpoint
 
     @property
     def error(self) -> np.ndarray:
@@ -49,18 +49,18 @@ class History(NamedTuple):
 
     @classmethod
     def empty(cls) -> "History":
-        """Nothing happened yet."""
+        """A history without steps and evaluations."""
         int32, float32, float64 = (np.zeros(0, dtype) for dtype in (np.int32, np.float32, np.float64))
         return cls(int32, float32, {}, float32, float32, int32, float64, {}, float64, 0.0, int32, int32)
 
     def columns(self) -> dict[str, Any]:
-        """All fields by name, in one dict: metrics under their own names, those of evaluations as "eval_error"."""
+        """All arrays by name: metrics under their own names, metrics of evaluations as "eval_error" and so on."""
         fields = self._asdict()
         metrics, of_evaluations = fields.pop("metrics"), fields.pop("eval_metrics")
         return {**fields, **metrics, **{f"eval_{name}": values for name, values in of_evaluations.items()}}
 
     def add_steps(self, steps: Metrics, seconds: float, after: int) -> "History":
-        """With the metrics of the steps `after + 1`, `after + 2`, ...; `seconds` is how long they took."""
+        """This history and the metrics of the steps `after + 1`, `after + 2`, ...; `seconds` is how long they took."""
         step = np.arange(after + 1, after + 1 + len(steps.loss), dtype=np.int32)
         norm = [] if steps.gradient_norm is None else [steps.gradient_norm]
         return self._replace(
@@ -73,7 +73,7 @@ class History(NamedTuple):
         )
 
     def add_evaluation(self, step: int, found: Metrics) -> "History":
-        """With an evaluation after `step` updates."""
+        """This history and an evaluation after `step` updates."""
         values = {name: [value] for name, value in found.metrics.items()}
         return self._replace(
             eval_step=np.append(self.eval_step, np.int32(step)),
@@ -84,17 +84,17 @@ class History(NamedTuple):
 
 
 def judged_by(metrics: Mapping[str, Any]) -> str:
-    """What decides which of two evaluations is better: the least "error", or the least loss where there is none."""
+    """The name of the number that decides which evaluation is better: "error", or "loss" if there is no error."""
     return "error" if "error" in metrics else "loss"
 
 
 def judgement(found: Metrics) -> Any:
-    """The number that decides which of two evaluations is better: less is."""
+    """The number that decides which evaluation is better: less is better."""
     return found.metrics.get("error", found.loss)
 
 
 def named(metrics: Mapping[str, Any], name: str) -> Any:
-    """A metric; raises `AttributeError` that says which there are."""
+    """A metric by name; if there is none of that name, an `AttributeError` says which there are."""
     if name not in metrics:
         raise AttributeError(f"there is no metric {name!r}; there are {sorted(metrics) or 'none beside the loss'}")
     return metrics[name]

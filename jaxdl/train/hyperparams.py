@@ -1,4 +1,4 @@
-"""Hyperparameters that lie in the optimizer's state."""
+"""Hyperparameters that are kept in the optimizer's state."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,16 +10,16 @@ import numpy as np
 from jaxdl.arguments import require, shown
 from jaxdl.train.state import TrainState, check_state
 
-_NOT_NEGATIVE = {  # what is called so in jaxdl and optax
+_NOT_NEGATIVE = {  # names of hyperparameters in jaxdl and optax that cannot be negative
     *("learning_rate", "peak", "peak_value", "initial", "weight_decay", "momentum", "decay", "dampening"),
     *("b1", "b2", "eps", "initial_accumulator"),
 }
 
 
 def set_hyperparams(state: TrainState, **values: Any) -> TrainState:
-    """A state with other numbers for hyperparameters that `optax.inject_hyperparams` keeps in it.
+    """A state with new numbers for hyperparameters that `optax.inject_hyperparams` keeps in it.
 
-    A learning rate under a schedule is set by its peak, if that is what is injected:
+    A learning rate under a schedule can be set by its peak, if the peak is injected:
 
         def chain(peak):
             return optim.momentum(optim.cosine_decay(peak, steps))
@@ -30,17 +30,20 @@ def set_hyperparams(state: TrainState, **values: Any) -> TrainState:
       state: a training state.
       **values: numbers by name.
 
+    Returns:
+      A new state; the one passed is unchanged.
+
     Raises:
-      ValueError: the optimizer keeps no hyperparameter of that name (those there are are named), or computes it by a
-        schedule at every update; or a value is not one finite number, is negative for what is known not to be (rates,
-        decays), or cannot be kept in the dtype that is there.
+      ValueError: the optimizer keeps no hyperparameter of that name (the message lists those that it keeps), or
+        computes it by a schedule at every update; or a value is not one finite number, is negative for a rate or a
+        decay, or does not fit the dtype of the hyperparameter.
     """
     check_state("set_hyperparams", state)
     return with_hyperparams("set_hyperparams", state, values)
 
 
 def with_hyperparams(function: str, state: TrainState, values: Mapping[str, Any]) -> TrainState:
-    """`set_hyperparams`, on behalf of a function that errors name."""
+    """`set_hyperparams` for `function`, which is named in errors."""
     found: dict[str, Any] = {}
     scheduled: set[str] = set()
 

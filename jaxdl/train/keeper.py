@@ -1,4 +1,4 @@
-"""When a run writes checkpoints, where it goes on, and what it returns to."""
+"""When a run writes checkpoints, from which one it continues, and to which one it returns."""
 
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,23 @@ from jaxdl.train.state import TrainState
 from jaxdl.train.variables import averages_in
 
 _RETURN = 3  # the stream of random numbers that gives a run a new key when it returns to a checkpoint
-_MOST_RETURNS = 3  # to one checkpoint before training gives up
+_MOST_RETURNS = 3  # training ends at the third return to one checkpoint
 
 
 class Keeper:
     """The checkpoints of one run.
 
     Args:
-      checkpoints: where they are.
-      about: what is kept beside the arrays (`description.describe_run`).
-      every: updates between two.
+      checkpoints: the folder of checkpoints.
+      about: the description kept beside the arrays (`description.describe_run`).
+      every: updates between two checkpoints.
     """
 
     def __init__(self, checkpoints: Checkpoints, about: dict, *, every: int):
         self._checkpoints, self._about, self._every = checkpoints, about, every
         self._newest: int | None = None  # step of the newest good checkpoint, if this run wrote or read it
         self._outline: Outline | None = None
-        self._returns = 0  # to that checkpoint
+        self._returns = 0  # how many times the run returned to that checkpoint
 
     def next_after(self, step: int) -> int:
         """Number of updates at which the next checkpoint is due."""
@@ -40,14 +40,14 @@ class Keeper:
 
     @property
     def folder(self) -> Path:
-        """Where the checkpoints are."""
+        """The folder of the checkpoints."""
         return self._checkpoints.folder
 
     def resume(self, state: TrainState, steps: int, histories: int = 1) -> tuple[TrainState, int, list[History], Any]:
-        """The newest checkpoint, if it is ahead of the state given; else that state.
+        """The newest checkpoint, unless the given state has more updates; then that state.
 
         Returns:
-          The state, the updates behind it, the histories, and what was kept about the members of a population.
+          The state, its number of updates, the histories, and the facts about the members of a population.
         """
         function = self._checkpoints.function
         self._outline = Outline.of(state)
@@ -66,17 +66,17 @@ class Keeper:
         return found, newest, of_members, members
 
     def save(self, state: TrainState, step: int, histories: list[History], members: Any = None) -> None:
-        """Begins to write a checkpoint, unless this one is there already.
+        """Begins to write a checkpoint, unless there is one of this step already.
 
         Args:
-          state: what to write.
-          step: updates behind it.
-          histories: of a run by itself, one; of a population, one for each member.
-          members: what is known about the members of a population, as JSON has it.
+          state: the state to write.
+          step: its number of updates.
+          histories: one for `fit`; for a population one for each member.
+          members: facts about the members of a population, in a form for JSON; None for `fit`.
 
         Raises:
-          NonFiniteLossError: a parameter of a run by itself is not finite; such a state is not kept.
-          CheckpointError: this one, or the one before, could not be written.
+          NonFiniteLossError: without `members`, a parameter is not finite; such a state is not saved.
+          CheckpointError: this checkpoint, or the one before, could not be written.
         """
         if step == self._newest:
             return
@@ -94,17 +94,17 @@ class Keeper:
         self._newest, self._returns = step, 0
 
     def wait(self, state: TrainState, histories: list[History]) -> None:
-        """Returns once everything is written."""
+        """Waits until everything is written."""
         self._checkpoints.wait(state, histories)
 
     def roll_back(self, error: NonFiniteLossError) -> tuple[TrainState, History]:
-        """The newest checkpoint, with a new key, so that what follows differs; raises at the third return to it."""
+        """The newest checkpoint with a new key, so that the next steps differ; raises at the third return to it."""
         self._returns += 1
         if self._returns >= _MOST_RETURNS or self._outline is None:
             raise error
         self._checkpoints.wait()
         _, state, (history,), _ = self._checkpoints.read(self._outline, "newest", self._about)
-        # Those since the checkpoint was written are in the error's history alone.
+        # Only the error's history holds the returns since the checkpoint was written.
         rolled_back = np.append(error.history.rolled_back, np.int32(error.step))
         history = history._replace(rolled_back=rolled_back)
         key = jax.random.fold_in(jax.random.fold_in(state.key, _RETURN), self._returns)

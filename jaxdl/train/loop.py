@@ -41,7 +41,7 @@ from jaxdl.tree import find_states
 from jaxdl.typing import Device
 
 Progress = Callable[[int, float], None]
-"""Called with (updates made so far, loss of the newest one known)."""
+"""Called with the number of updates made so far and the newest loss that is known."""
 
 OnNonFinite: TypeAlias = Literal["stop", "skip", "roll_back"]
 
@@ -74,32 +74,32 @@ def fit(
     keep_checkpoints: int = 3,
     progress: bool | Progress = True,
 ) -> tuple[TrainState, History]:
-    """Trains until `steps` updates have been made in all, counting those that `state` has behind it.
+    """Trains until `steps` updates have been made in all, including those that `state` was made with.
 
-    The data set is put on the device once and shuffled there, from the state's key and the epoch's number alone: a
-    state that stopped anywhere goes on with the batches it would have seen. Metrics of some steps are fetched while the
-    next ones run, so the device does not wait for the host.
+    The data set is put on the devices once and shuffled there. The order depends only on the state's key and the number
+    of the epoch, so a state that stopped at any step continues with the batches that it would have seen. The metrics of
+    some steps are fetched while the next steps run, so the device does not wait for the host.
 
-    With `checkpoint_dir` a run can be killed at any moment: the same call goes on from the newest checkpoint in that
-    folder and, on the same machine with as many devices, ends with the same bits as a run that nothing disturbed. That
-    holds for single steps and for compiled loops, wherever they were cut. With several processes all make the same
-    calls; process 0 alone shows progress and writes.
+    With `checkpoint_dir` a run can be killed at any moment: the same call continues from the newest checkpoint in that
+    folder. On the same machine with the same number of devices it ends with the same bits as an undisturbed run, both
+    with single steps and with compiled loops. Several processes all make the same calls; only process 0 shows progress.
 
-    SIGTERM and Ctrl-C stop a run after the steps that are under way: about a second's, or at most 32 single steps, or
-    128 of a compiled loop, where several processes have to agree. With `checkpoint_dir` the run is saved first.
-    A second Ctrl-C ends the program at once; with several processes the first one does.
+    Ctrl-C stops a run after the steps that are under way, which take about a second, and with `checkpoint_dir` saves
+    it. A second Ctrl-C ends the program at once. With `checkpoint_dir` SIGTERM stops and saves the run too; without, it
+    ends the program at once. With several processes and `checkpoint_dir` SIGTERM stops all processes at the same step,
+    after at most 32 single steps or 128 steps of a compiled loop; the first Ctrl-C ends the program at once.
 
     Args:
-      state: where to start; it stays usable (training works on a copy).
+      state: the state to start from; it stays usable, since training works on a copy.
       model: the module that the state belongs to.
       tx: the optimizer that the state belongs to.
-      train_set: what to train on. An epoch has `train_set.steps_per_epoch(batch_size)` steps.
+      train_set: the set to train on. An epoch has `train_set.steps_per_epoch(batch_size)` steps.
       steps: number of updates to reach.
-      batch_size: examples in a batch, of all devices together.
-      eval_set: what to evaluate on, after every `eval_every` updates and after the last. The errors at multiples
-        of `eval_every` are told to `optim.reduce_on_plateau(every=None)`: the metric "error", or the loss where there
-        is none.
-      eval_every: by default an epoch.
+      batch_size: examples in a batch, over all devices.
+      eval_set: the set to evaluate on, after every `eval_every` updates and after the last one. The result after a
+        multiple of `eval_every` is also passed to `optim.reduce_on_plateau(every=None)`: the metric "error", or the
+        loss if there is no such metric.
+      eval_every: updates between evaluations; by default an epoch.
       loss: as for `make_step`.
       metrics: as for `make_step`.
       preprocess: as for `make_step`; by default `train_set.standardize`, for both sets.
@@ -109,39 +109,39 @@ def fit(
       shard_state: as for `make_step`.
       batch_norm: as for `make_step`.
       accumulate: as for `make_step`.
-      scan: whether to compile an epoch as one loop on the device. By default where that is faster: everywhere but for
-        convolutions on the CPU (`benchmarks/epoch.py`).
-      on_nonfinite: what to do where a loss or a gradient is NaN or infinite. "stop" raises; "skip" leaves the update
-        out and notes it in `history.skipped` (100 in a row raise); "roll_back" returns to the newest checkpoint, notes
-        it in `history.rolled_back`, and goes on with other random numbers and another order of the examples (a
-        third return to the same checkpoint raises).
-      gradient_norm: whether the history is to have the global L2 norm of each step's gradient.
-      watch: functions that are told of each event: `train.Started`, `Stepped` (some updates, with their metrics,
-        learning rates and seconds), `Evaluated` (with the state), `Saved`, `RolledBack`, `Ended`. One that returns True
-        ends the run there. Ready ones: `train.JsonLines(path)`, `train.TensorBoard(folder)`,
-        `train.EarlyStopping("error", patience=5)`, `train.print_evaluations`. Each of several processes calls
+      scan: whether to make the steps of an epoch in compiled loops on the device. By default True, except for models
+        with convolutions on the CPU, where it is hardly faster and can be much slower (`benchmarks/epoch.py`).
+      on_nonfinite: what to do if a loss or a gradient is NaN or infinite. "stop" raises. "skip" leaves the update out
+        and notes it in `history.skipped`; 100 such updates in a row raise. "roll_back" returns to the newest
+        checkpoint, notes the update in `history.rolled_back`, and continues with other random numbers and another order
+        of the examples; a third return to the same checkpoint raises.
+      gradient_norm: whether the history has the global L2 norm of each step's gradient.
+      watch: functions that are called with each event: `train.Started`, `Stepped` (some updates, with their metrics,
+        learning rates and seconds), `Evaluated` (with the state), `Saved`, `RolledBack`, `Ended`. If one returns True,
+        the run ends there. Ready ones: `train.JsonLines(path)`, `train.TensorBoard(folder)`,
+        `train.EarlyStopping("error", patience=5)`, `train.print_evaluations`. With several processes each process calls
         its own.
-      checkpoint_dir: where to write checkpoints, and to go on from. A folder holds one run: with another model, data
-        set, batch size, loss, key, ... the call raises and says what differs.
-      checkpoint_every: updates between checkpoints; by default an epoch. There is one at the end, too.
-      keep_checkpoints: so many of the newest stay, and the one of the least error on `eval_set` (the metric "error", or
-        the loss where there is none).
-      progress: True for a progress bar, False for none, or a function that is told (step, loss) now and then.
+      checkpoint_dir: the folder for checkpoints, and from which to continue. A folder holds one run: with another
+        model, data set, batch size, loss, key, ... the call raises and says what differs.
+      checkpoint_every: updates between checkpoints; by default an epoch. There is one at the end too.
+      keep_checkpoints: how many of the newest checkpoints stay. The best one stays too: the one of the least "error"
+        on `eval_set`, or of the least loss if there is no such metric.
+      progress: True for a progress bar, False for none, or a function that is called with (step, loss) now and then.
 
     Returns:
-      The state after `steps` updates (fewer, if a watcher ended the run), and the history: of the updates made here
-      and, if the run was resumed, of those before. The state lies on one device; with `shard_state` it stays spread.
+      The state after `steps` updates (fewer if a watcher ended the run), and the history of these updates and, if the
+      run was resumed, of the updates before. The state is on one device; with `shard_state` it stays spread.
 
     Raises:
-      ValueError: an argument is not what it should be; `state.step` is past `steps`; what lies in `checkpoint_dir`
-        is of another run.
-      NonFiniteLossError: the loss, a gradient, or the loss on `eval_set`, became NaN or infinite. Training stops within
-        the steps under way (see above); the error holds the history until then.
+      ValueError: an argument is wrong; `state.step` is past `steps`; or the checkpoints in `checkpoint_dir` are of
+        another run.
+      NonFiniteLossError: the loss, a gradient, or the loss on `eval_set` became NaN or infinite. It is raised after the
+        steps under way, and holds the history until then.
       CheckpointError: a checkpoint could not be written; the error holds state and history.
       ProcessLostError: another process of this training died.
-      PreemptedError: SIGTERM came (with `checkpoint_dir` only), and the run was saved. It is a SystemExit with the exit
-        code `train.PREEMPTED` (75).
-      TrainingInterruptedError: Ctrl-C came; the error holds state and history. It is a KeyboardInterrupt.
+      PreemptedError: the process was sent SIGTERM, and the run was saved (only with `checkpoint_dir`). It is a
+        SystemExit with the exit code `train.PREEMPTED` (75).
+      TrainingInterruptedError: the user pressed Ctrl-C; the error holds state and history. It is a KeyboardInterrupt.
 
     Example:
       >>> import jax
@@ -190,7 +190,7 @@ def fit(
     )
 
     state, histories, keeper = layout.place(jax.tree.map(jnp.copy, state)), [History.empty()], None
-    if scan is None:  # on the CPU a convolution gains nothing from a loop, and may lose much
+    if scan is None:  # on the CPU convolutions are hardly faster in a loop, and can be much slower
         scan = jax.default_backend() != "cpu" or not shapes.convolutions
     work = Alone(rule, layout, train_set, eval_set, scan, batch_size)
     plan = Plan(steps, steps_per_epoch, eval_every, rule.skip_nonfinite, on_nonfinite == "roll_back")
@@ -228,7 +228,7 @@ def fit(
 
 
 def tell(run: Run, watchers: Sequence[Watcher]) -> None:
-    """Makes the updates of a run, and tells watchers what happens."""
+    """Makes the updates of a run, and passes its events to the watchers."""
     try:
         for event in run.events():
             for watcher in watchers:
@@ -238,7 +238,7 @@ def tell(run: Run, watchers: Sequence[Watcher]) -> None:
     except BaseException:
         for event in run.ends():
             for watcher in watchers:
-                with contextlib.suppress(Exception):  # what failed first is what the caller is to see
+                with contextlib.suppress(Exception):  # the caller is to see the first exception
                     watcher(event)
         raise
 
@@ -251,7 +251,7 @@ def check_evaluation(
     steps_per_epoch: int,
     state: TrainState,
 ) -> int | None:
-    """Updates between evaluations, or None for none; raises `ValueError` if there is no set, or a wrong one."""
+    """Updates between evaluations, or None for none; raises `ValueError` if the set is missing or wrong."""
     if eval_every is not None:
         check_integer(function, "eval_every", eval_every, at_least=1, remedy="leave it out for once an epoch")
     if eval_set is None:
@@ -303,7 +303,7 @@ def check_watchers(function: str, watch: Any, eval_set: Dataset | None, metrics:
 
 
 def tell_of_resuming(step: int, steps: int, folder: Any, progress: Any) -> None:
-    """One line: to the log, and to the terminal if there is a progress bar."""
+    """Says that a run is resumed: one line in the log, and in the terminal if there is a progress bar."""
     line = f"going on after update {step:,} of {steps:,}, from the checkpoint in {folder}"
     logging.getLogger(__name__).info(line)
     if progress is True and jax.process_index() == 0:
@@ -325,7 +325,7 @@ def _check_division(batch_size: int, devices: int, accumulate: int) -> None:
 
 @contextlib.contextmanager
 def progress_watcher(progress: bool | Progress, step: int, steps: int) -> Iterator[Watcher]:
-    """A watcher that tells of progress, or draws a bar if `progress` is True."""
+    """A watcher that calls the function `progress`, or draws a bar if `progress` is True."""
     if jax.process_index() != 0 or progress is False:
         yield lambda event: None
     elif callable(progress):

@@ -1,4 +1,4 @@
-"""Losses and metrics: outputs and targets to one number per example."""
+"""Losses and metrics: functions from outputs and targets to one number per example."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Loss: TypeAlias = Callable[[Any, Any], jax.Array]
 """(outputs, targets) -> losses [batch], as logits [batch, classes] and labels int [batch] for `cross_entropy`."""
 
 Metric: TypeAlias = Callable[[Any, Any], jax.Array]
-"""(outputs, targets) -> numbers [batch], whose mean is told."""
+"""(outputs, targets) -> numbers [batch], whose mean is reported."""
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -29,7 +29,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
       [batch].
 
     Raises:
-      ValueError: the two are swapped, or of other shapes.
+      ValueError: the two are swapped, or have other shapes.
     """
     _check_classes("cross_entropy", logits, labels)
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
@@ -40,14 +40,14 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class label_smoothing:
-    """Cross-entropy against labels of which a part is spread evenly over all classes.
+    """Cross-entropy against smoothed labels.
 
         (1 - smoothing) onehot(label) + smoothing / classes
 
-    Equal settings are equal losses, so they share their compiled steps.
+    Two losses with the same `smoothing` are equal, so they share their compiled steps.
 
     Attributes:
-      smoothing: the part, in [0, 1); the paper's is 0.1.
+      smoothing: the share of the label that is spread evenly over all classes, in [0, 1); 0.1 in the paper.
 
     Raises:
       ValueError: `smoothing` is out of its range.
@@ -72,7 +72,7 @@ class label_smoothing:
 
 
 def sigmoid_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Binary cross-entropy in nats, the mean over labels: for examples with any number of labels.
+    """Binary cross-entropy in nats, the mean over labels. An example may have any number of labels.
 
     Args:
       logits: [batch, labels].
@@ -100,7 +100,7 @@ def squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
       [batch].
 
     Raises:
-      ValueError: the two are of different shapes. ([batch, 1] and [batch] would give [batch, batch].)
+      ValueError: the two have different shapes. ([batch, 1] and [batch] would broadcast to [batch, batch].)
     """
     _check_same("squared_error", outputs, targets)
     return _mean_of_example(jnp.square(_wide(outputs) - targets))
@@ -113,17 +113,17 @@ def absolute_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def error(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """1 where the class of the largest logit is not the label, else 0: the mean is the error, in [0, 1].
+    """1 if the class of the largest logit is not the label, else 0. The mean is the error, in [0, 1].
 
     Args:
       logits: [batch, classes].
-      labels: int [batch], or soft labels [batch, classes], of which the largest counts.
+      labels: int [batch], or soft labels [batch, classes], whose largest entry is taken for the label.
 
     Returns:
       bool [batch].
 
     Raises:
-      ValueError: the two are swapped, or of other shapes.
+      ValueError: the two are swapped, or have other shapes.
     """
     _check_classes("error", logits, labels)
     return jnp.argmax(logits, -1) != _class_numbers(labels)
@@ -131,9 +131,9 @@ def error(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class top_k_error:
-    """1 where the label is not among the k classes of the largest logits, else 0: `top_k_error(5)`.
+    """1 if the label is not among the k classes of the largest logits, else 0, as in `top_k_error(5)`.
 
-    Of classes with equal logits those with the smaller numbers come first, as in `jax.lax.top_k`.
+    If logits are equal, the classes with smaller numbers come first, as in `jax.lax.top_k`.
 
     Attributes:
       k: at least 1, and at most the number of classes.
@@ -161,7 +161,7 @@ class top_k_error:
 
 
 def hamming_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The share of an example's labels that are predicted wrongly: a logit above 0 says 1.
+    """The share of an example's labels that are predicted wrongly; a logit above 0 predicts 1.
 
     Args:
       logits: [batch, labels].
@@ -248,7 +248,7 @@ def _remedy_for_trees(function: str, outputs: Any, targets: Any) -> str:
 
 
 def _shape(array: Any) -> Any:
-    """The shape, or None for what is no array of numbers."""
+    """The shape, or None for a value that is not an array of numbers."""
     is_number = isinstance(array, bool | int | float)
     return () if is_number else array.shape if hasattr(array, "shape") and hasattr(array, "dtype") else None
 

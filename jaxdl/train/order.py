@@ -1,4 +1,4 @@
-"""Whether the averages in a chain stand where they see what the chain leads to."""
+"""Checks that averages, snapshots and look-aheads are the last links of a chain."""
 
 from typing import Any
 
@@ -17,15 +17,15 @@ from jaxdl.program_cache import remembered
 from jaxdl.tree import find_states, path_name
 from jaxdl.typing import Params
 
-_TRIES = 64  # updates until a link that waits (`optax.MultiSteps`) has to have acted
+_TRIES = 64  # updates within which a link that waits (`optax.MultiSteps`) must have acted
 
 
 def check_order(function: str, tx: optax.GradientTransformation, params: Params, batch_stats: Params) -> None:
-    """Raises `ValueError` if an average, snapshots or a look-ahead see other parameters than the chain leads to.
+    """Raises `ValueError` if an average, snapshots or a look-ahead keep other parameters than those that are reached.
 
-    That is so if a link after them changes the updates, the learning rate for example. The chain is run for an update,
-    on parameters of the same names with one element each, and what they keep is compared with what was reached.
-    Chains whose update cannot be called so are let pass.
+    That happens if a link after them changes the updates, the learning rate for example. The check runs the chain on
+    parameters of the same names with one element each, and compares the parameters that these links keep with those
+    that are reached. Chains whose update cannot be called in this way pass unchecked.
 
     Args:
       function: named in the error.
@@ -37,7 +37,7 @@ def check_order(function: str, tx: optax.GradientTransformation, params: Params,
     if not find_states(opt_state, (SwaState, EmaState, SnapshotState, LookaheadState, PlateauState)):
         return
     _check_names(function, opt_state)
-    # One of each kind will do (and compiles faster), unless parameters are treated by their names.
+    # One parameter of each kind is enough (and compiles faster), unless the chain treats parameters by name.
     by_name = find_states(opt_state, (FreezeState, optax.MaskedNode))
     outlines = [_outline(params)] if by_name else [_outline(_one_of_each_kind(params)), _outline(params)]
     wrong = None
@@ -52,7 +52,7 @@ def check_order(function: str, tx: optax.GradientTransformation, params: Params,
                 "what it needs to be told, as optax.MultiSteps(...) within a chain. Put it after that transformation, "
                 "or pass optax.MultiSteps(...) itself as tx"
             ) from error
-        except Exception:  # what is wrong in another way shows where the chain is used
+        except Exception:  # other mistakes raise where the chain is used
             continue
     require(
         wrong is None,
@@ -63,7 +63,7 @@ def check_order(function: str, tx: optax.GradientTransformation, params: Params,
 
 
 def _check_names(function: str, opt_state: Any) -> None:
-    """Raises `ValueError` if two averages, or two snapshots, of one name could not be told apart when read."""
+    """Raises `ValueError` if two averages, or two snapshots, have the same name."""
     for what, kind, field in (
         ("swa", SwaState, "mean"),
         ("ema", EmaState, "mean"),
@@ -104,7 +104,7 @@ def _one_of_each_kind(params: Params) -> Params:
 
 @remembered()
 def _out_of_order(tx, params_outline, stats_outline) -> str | None:
-    """The name of a transformation that stands before one that changes updates. What raises is not remembered."""
+    """The name of a link that stands before one that changes updates, or None. Exceptions are not cached."""
     numbers = np.random.default_rng(0)
 
     def small(outline):
@@ -146,7 +146,7 @@ def _out_of_order(tx, params_outline, stats_outline) -> str | None:
 
 
 def _same(kept: Params, wanted: Params) -> bool:
-    """Whether numbers are equal, but for rounding, at all places that `kept` has (some may be masked)."""
+    """Whether numbers are equal, up to rounding, at all places that `kept` has (some may be masked)."""
     by_path = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(wanted)}
 
     def near(path, leaf):
@@ -157,7 +157,7 @@ def _same(kept: Params, wanted: Params) -> bool:
 
 
 def _as_after_a_plateau(state: Any) -> Any:
-    """A state whose `reduce_on_plateau` links, which do nothing at first, scale updates."""
+    """The state with a lower scale in every `reduce_on_plateau`, which would not change updates at first."""
 
     def lowered(node):
         return node._replace(scale=jnp.full_like(node.scale, 0.5)) if isinstance(node, PlateauState) else node
@@ -166,7 +166,7 @@ def _as_after_a_plateau(state: Any) -> Any:
 
 
 def _kept(state: Any) -> list[tuple[str, Params]]:
-    """What each transformation has kept of its first iterate, once all have kept one."""
+    """The name of each link and the iterate that it keeps, once all of them keep one."""
     state = jax.device_get(state)
     averages = find_states(state, (SwaState, EmaState))
     kept = find_states(state, SnapshotState)
@@ -175,7 +175,7 @@ def _kept(state: Any) -> list[tuple[str, Params]]:
     found = []
     for average in averages:
         name, weight = ("swa", 1) if isinstance(average, SwaState) else ("ema", average.weight)
-        if weight == 0:  # a decay that begins at 1
+        if weight == 0:  # the schedule of the decay begins at 1
             continue
         found += [(name, jax.tree.map(lambda m, w=weight: m / w, mean)) for mean in average.mean.values()]
     found += [("snapshots", jax.tree.map(lambda s: s[0], places)) for s in kept for places in s.params.values()]

@@ -1,4 +1,4 @@
-"""How many steps are told, and can be stopped, together."""
+"""How many steps make a block: the metrics of a block are reported together, and a run stops between blocks."""
 
 import numpy as np
 
@@ -6,17 +6,17 @@ _SECONDS = 0.5  # a block is made no longer than this, so that a run shows progr
 
 
 class Pace:
-    """The length of blocks of steps, from how long the ones before took."""
+    """The length of blocks of steps, from the time that the block before took."""
 
     def __init__(self):
-        self._seconds_per_step: float | None = None  # not known before the first block
+        self._seconds_per_step: float | None = None  # None before the first block
 
     def block(self, most: int) -> int:
-        """Steps that take half a second; one before anything is known."""
+        """How many steps take half a second, at least 1 and at most `most`; 1 before the first block."""
         if self._seconds_per_step is None:
             return 1
         return int(np.clip(_SECONDS / self._seconds_per_step, 1, most))
 
     def took(self, steps: int, seconds: float) -> None:
-        """Notes what a block took."""
+        """Notes how long a block took."""
         self._seconds_per_step = max(seconds, 1e-6) / steps

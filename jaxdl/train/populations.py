@@ -1,4 +1,4 @@
-"""Many models at once: seeds, rates, any hyperparameter that is injected."""
+"""Trains many models at once, with different seeds, rates or other injected hyperparameters."""
 
 import contextlib
 import functools
@@ -78,22 +78,22 @@ def population(
 ) -> Population:
     """Trains one model from each key, all at once.
 
-    Each member ends as it would alone, to rounding: after `init_state` with its key, `set_hyperparams` and `fit`.
+    Up to rounding, each member ends as it would alone, after `init_state` with its key, `set_hyperparams` and `fit`.
 
-    With `checkpoint_dir` a population can be killed at any moment: the same call goes on, and ends with the same bits
-    as one that nothing disturbed. SIGTERM and Ctrl-C stop it after the steps that are under way, as they stop `fit`.
+    With `checkpoint_dir` a population can be killed at any moment: the same call continues, and ends with the same bits
+    as an undisturbed one. SIGTERM and Ctrl-C stop a population as they stop `fit`.
 
     Args:
       model: as for `make_step`.
       tx: the optimizer of all members.
-      train_set: what to train on; each member sees it in an order of its own.
+      train_set: the set to train on; each member sees it in an order of its own.
       keys: typed PRNG keys [members]: `jax.vmap(jax.random.key)(jnp.arange(8))`, or `jax.random.split(key, 8)`.
       steps: updates of each member.
-      hyperparams: numbers [members] by name, of those that `tx` takes as state: with
+      hyperparams: numbers [members] by name, for hyperparameters that `tx` injects: with
         `tx = optax.inject_hyperparams(optim.momentum)(learning_rate=0.1)` this is {"learning_rate": [0.1, 0.2, ...]}.
-      batch_size: examples in a batch.
-      eval_set: what to evaluate on, as in `fit`.
-      eval_every: by default an epoch.
+      batch_size: examples in a batch of one member.
+      eval_set: the set to evaluate on, as for `fit`.
+      eval_every: as for `fit`.
       loss: as for `fit`.
       metrics: as for `fit`.
       preprocess: as for `fit`.
@@ -102,27 +102,29 @@ def population(
       on_nonfinite: "stop" ends a member whose loss or gradient is not finite; "skip" leaves the update out.
       gradient_norm: as for `fit`.
       stop: called with a member's history after each of its evaluations; True ends that member there.
-      watch: as for `fit`; events tell their `member`, and a watcher that returns True ends that member alone.
-      via: "vmap": all members in every operation, "map": one compiled program that takes them in turn, "loop": one
-        `fit` after the other, all with the same compiled step. "auto" is what is never slower than the loop
-        (`benchmarks/population.py`): "vmap" for nets without convolutions, "map" for those with; but "loop" on one CPU
-        device for convolutions whose gradients are slow in compiled loops there: Flax's own (`layers.Conv` has others).
-      devices: members are spread over them ("vmap" and "map"), over as many as divide the members; by default all.
-      checkpoint_dir: as for `fit`. For "loop" each member has a folder of its own in it.
+      watch: as for `fit`; each event has its `member`, and a watcher that returns True ends only that member.
+      via: "vmap" computes all members in every operation; "map" is one compiled program that computes them in turn;
+        "loop" makes one `fit` after the other, all with the same compiled step. "auto" takes "vmap" for models without
+        convolutions, and "map" for those with convolutions. On one CPU device it takes "loop" for convolutions that
+        would be slow in compiled loops there, such as Flax's own. (`benchmarks/population.py` compares them.)
+      devices: devices over which "vmap" and "map" spread the members; as many are used as divide the number of members.
+        By default all devices of this process.
+      checkpoint_dir: as for `fit`. With "loop" each member has a folder of its own in it.
       checkpoint_every: as for `fit`.
-      keep_checkpoints: so many of the newest stay.
-      progress: True for a progress bar, False for none, or a function that is told (steps of all members, newest loss).
+      keep_checkpoints: how many of the newest checkpoints stay.
+      progress: True for a progress bar, False for none, or a function that is called with (steps of all members, newest
+        loss).
 
     Returns:
-      The states, histories, and who diverged. A member whose loss is not finite, or that is stopped, does not disturb
-      the others. `seconds` in the histories are those of all members together, but for "loop".
+      The states, the histories, and which members diverged. A member whose loss is not finite, or that is stopped, does
+      not disturb the others. `seconds` in the histories are the seconds of all members together, except with "loop".
 
     Raises:
-      ValueError: an argument is not what it should be; what lies in `checkpoint_dir` is of another run.
+      ValueError: an argument is wrong, or the checkpoints in `checkpoint_dir` are of another run.
       CheckpointError: a checkpoint could not be written; the error holds states and histories.
-      PreemptedError: SIGTERM came (with `checkpoint_dir` only), and the population was saved; as for `fit`.
-      TrainingInterruptedError: Ctrl-C came; the error holds states and histories, but for "loop" those of the member
-        that was trained.
+      PreemptedError: the process was sent SIGTERM, and the population was saved, as for `fit`.
+      TrainingInterruptedError: the user pressed Ctrl-C; the error holds states and histories, with "loop" those of the
+        member that was being trained.
 
     Example:
       >>> import jax
@@ -256,7 +258,7 @@ def _first_states(task: Task, tx: Any, train_set: Dataset, keys: jax.Array, hype
 def _fastest(
     rule: Rule, convolutions: bool, state: TrainState, train_set: Dataset, batch_size: int, devices: int
 ) -> Via:
-    """By measurement on the CPU (`benchmarks/population.py`)."""
+    """What "auto" takes; on the CPU `benchmarks/population.py` compares the ways."""
     if not convolutions:
         return "vmap"
     if jax.default_backend() != "cpu" or devices > 1:
@@ -266,7 +268,7 @@ def _fastest(
 
 
 class _Stop:
-    """A watcher that asks a function of the history after each evaluation, and where a run goes on after one."""
+    """A watcher that calls a function of the history after each evaluation, also after those of a resumed run."""
 
     def __init__(self, stop: Callable[[History], bool]):
         self._stop = stop
@@ -283,7 +285,7 @@ def _of_member(number: int, watcher: Watcher) -> Watcher:
 
 @contextlib.contextmanager
 def _members_progress(progress: bool | Progress, steps: int, members: int):
-    """A watcher that tells how many steps of all members are done, or draws a bar if `progress` is True."""
+    """A watcher that reports the steps of all members to `progress`, or draws a bar if `progress` is True."""
     done = np.zeros(members, int)
 
     def note(event, report):

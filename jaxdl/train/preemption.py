@@ -10,17 +10,18 @@ import jax
 
 
 class Signals(NamedTuple):
-    """What has been asked of a run."""
+    """Which signal has asked a run to stop."""
 
-    asked: Callable[[int], int | None]  # after so many updates: the signal that asks to stop, or None
-    at_any_step: bool  # whether it may be asked at any step; else at the same steps in every process
+    asked: Callable[[int], int | None]  # called with the number of updates: the signal that asks to stop, or None
+    at_any_step: bool  # whether `asked` may be called at any step; else every process must call it at the same steps
 
 
 @contextlib.contextmanager
 def signals_noted(saves: bool) -> Iterator[Signals]:
-    """Notes SIGTERM (if the run `saves` itself) and SIGINT, rather than let them end the program at once.
+    """In this context SIGINT, and SIGTERM if the run `saves` itself, are noted and do not end the program at once.
 
-    A second Ctrl-C ends it at once. With several processes JAX's own notifier takes SIGTERM, and all are told the same.
+    A second Ctrl-C does. With several processes JAX's notifier takes SIGTERM, so that all processes get the same
+    answer, and SIGINT is not noted.
     """
     if jax.process_count() > 1:
         yield Signals(_told_by_jax() if saves else lambda step: None, at_any_step=False)
@@ -30,7 +31,7 @@ def signals_noted(saves: bool) -> Iterator[Signals]:
         return
     wanted = (signal.SIGINT, signal.SIGTERM) if saves else (signal.SIGINT,)
     handlers = {number: signal.getsignal(number) for number in wanted}
-    # None is a handler that was not installed by Python, and could not be put back; what is ignored stays so.
+    # A handler of None was not installed by Python and could not be restored. An ignored signal stays ignored.
     before: dict[int, Any] = {n: h for n, h in handlers.items() if h is not None and h != signal.SIG_IGN}
     came: list[int] = []
     told: list[int] = []
@@ -53,14 +54,14 @@ def signals_noted(saves: bool) -> Iterator[Signals]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if came and not told:  # it came too late for the run; whoever called it is to know
+        if came and not told:  # the signal came too late for the run, so it is raised again for the caller
             signal.raise_signal(came[0])
 
 
 def _told_by_jax() -> Callable[[int], int | None]:
     from jax.experimental import multihost_utils
 
-    known: dict[int, bool] = {}  # the notifier may be asked once a step
+    known: dict[int, bool] = {}  # the notifier may be called only once for each step
 
     def asked(step: int) -> int | None:
         if step not in known:

@@ -22,20 +22,20 @@ def join_processes(
 ) -> None:
     """Makes this process one of several that train together; call it before anything else that uses JAX.
 
-    From then on `jax.devices()` are those of all processes, and `make_step` and `fit` use them. Every process runs the
-    same script and makes the same calls. Under SLURM, Kubernetes, Open MPI and on Cloud TPU nothing needs to be passed
-    (JAX finds out). A process that dies ends the others, with a `ProcessLostError` or JAX's own message, after
+    From then on `jax.devices()` are the devices of all processes, and `make_step` and `fit` use them. Every process
+    runs the same script and makes the same calls. Under SLURM, Kubernetes, Open MPI and on Cloud TPU JAX finds the
+    arguments by itself. If a process dies, the others end with a `ProcessLostError` or with JAX's own message, after
     `timeout_seconds` at the latest.
 
     Args:
       coordinator: address of process 0, "host:port"; by default $JAX_COORDINATOR_ADDRESS.
-      processes: how many there are; by default $JAX_NUM_PROCESSES.
-      process: number of this one, from 0; by default $JAX_PROCESS_ID.
-      timeout_seconds: how long a process may give no sign of life.
+      processes: number of processes; by default $JAX_NUM_PROCESSES.
+      process: number of this process, from 0; by default $JAX_PROCESS_ID.
+      timeout_seconds: after how many seconds without a heartbeat a process counts as dead.
 
     Raises:
-      ValueError: some of the three are given, but not all.
-      RuntimeError: JAX is in use already, or the others do not come.
+      ValueError: some of `coordinator`, `processes` and `process` are given, but not all.
+      RuntimeError: JAX is in use already, or the other processes do not join.
     """
     coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
     processes = _from_environment("JAX_NUM_PROCESSES") if processes is None else processes
@@ -61,7 +61,7 @@ def join_processes(
 
 @contextlib.contextmanager
 def lost_processes_named() -> Iterator[None]:
-    """Turns what JAX raises where another process died into a `ProcessLostError`."""
+    """Turns JAX's exception for the death of another process into a `ProcessLostError`."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:

@@ -14,18 +14,18 @@ from jaxdl.train.keeper import Keeper
 from jaxdl.train.preemption import Signals
 from jaxdl.train.state import TrainState
 
-_MOST_SKIPPED = 100  # updates left out in a row before training gives up
-_WATCHER = -1  # asks to stop, in the place of a signal's number
+_MOST_SKIPPED = 100  # training ends when so many updates in a row were left out
+_WATCHER = -1  # in the place of a signal's number: no member is active any more
 
 
 class Work(Protocol):
-    """What computes: `alone.Alone` for one model, `together.Together` for stacked ones."""
+    """Does the computing of a run: `alone.Alone` for one model, `together.Together` for stacked models."""
 
     state: Any
 
     @property
     def members(self) -> int | None:
-        """How many models; None for one by itself."""
+        """How many stacked models there are; None for one model."""
         ...
 
     def advance(self, state: Any, step: int, count: int, active: np.ndarray, signals: Signals) -> Iterator[Any]:
@@ -37,11 +37,11 @@ class Work(Protocol):
         ...
 
     def observe(self, state: Any, found: Metrics, active: np.ndarray) -> Any:
-        """The state after the chain was told of an evaluation."""
+        """The state after the result of an evaluation was passed to the chain."""
         ...
 
     def place(self, state: Any) -> Any:
-        """The state where it is saved from."""
+        """The state on the devices from which it is saved."""
         ...
 
     def one(self, state: Any, member: int) -> Any:
@@ -51,12 +51,12 @@ class Work(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """When what happens; all numbers are of updates.
+    """When a run does what. All numbers count updates.
 
     Attributes:
-      steps: to reach.
-      steps_per_epoch: in an epoch, at whose end the order of the examples changes.
-      eval_every: between evaluations; None for none.
+      steps: updates to reach.
+      steps_per_epoch: updates in an epoch, at whose end the order of the examples changes.
+      eval_every: updates between evaluations; None for no evaluations.
       skip: whether updates that are not finite are left out.
       roll_back: whether a run that is not finite returns to its newest checkpoint.
     """
@@ -69,15 +69,15 @@ class Plan:
 
 
 class Run:
-    """One run. `events` makes the updates, and yields what happens. In between, the attributes are up to date.
+    """One run. `events` makes the updates and yields the events; at each event the attributes are up to date.
 
     Attributes:
       state: the training state, or stacked states.
-      histories: one for each member; one alone for a single model.
-      step: updates behind it.
-      active: bool [members]: who goes on.
-      diverged: why a member stopped, if its numbers were not finite.
-      signal: of SIGTERM or Ctrl-C, if that ended the run.
+      histories: one history for each member; one for a single model.
+      step: updates made so far.
+      active: bool [members]: which members are still trained.
+      diverged: for each member why it stopped, if its numbers were not finite, else None.
+      signal: the number of SIGTERM or SIGINT, if that signal ended the run, else None.
     """
 
     def __init__(
@@ -99,19 +99,19 @@ class Run:
         self.ended = np.array(ended or [False] * len(histories))
         self.active = ~self.ended & np.array([reason is None for reason in self.diverged])
         self.signal: int | None = None
-        self._ended_at: dict[int, int] = {}  # at which step a watcher ended a member
+        self._ended_at: dict[int, int] = {}  # the step at which a watcher ended a member
         self._work, self._plan, self._keeper, self._watched = work, plan, keeper, watched
         self._signals = Signals(self._asked, signals.at_any_step)
         self._from_outside = signals
 
     def end(self, member: int | None) -> None:
-        """No further updates of a member."""
+        """Ends the updates of a member."""
         self._ended_at[member or 0] = self.step
         self.ended[member or 0] = True
         self.active[member or 0] = False
 
     def events(self) -> Iterator[Event]:
-        """Makes the updates."""
+        """Makes the updates and yields the events."""
         plan, keeper = self._plan, self._keeper
         for member in range(len(self.histories)):
             yield Started(self.step, plan.steps, self.histories[member], self._name(member))
@@ -122,7 +122,8 @@ class Run:
             try:
                 yield from self._advance(until - self.step)
                 if plan.eval_every and self.step in (evaluation, plan.steps):
-                    # A part of the run may end between; parts together make the same run, so only these are observed.
+                    # The chain sees only evaluations at multiples of `eval_every`, not the one at the end: so a run in
+                    # several parts is the same run.
                     yield from self._evaluate(observe=self.step == evaluation)
                 self.signal = self._from_outside.asked(self.step)
                 if keeper and (self.signal or self.step in (checkpoint, plan.steps) or not self.active.any()):
@@ -143,7 +144,7 @@ class Run:
         yield from self.ends()
 
     def ends(self) -> Iterator[Event]:
-        """Says that no more updates are made."""
+        """Yields the events that say that no more updates are made."""
         for member, history in enumerate(self.histories):
             yield Ended(self.step, history, self._name(member))
 
@@ -185,7 +186,7 @@ class Run:
 
     def _evaluate(self, *, observe: bool) -> Iterator[Event]:
         found = self._work.evaluate(self.state)
-        # A member that was ended at this very step is evaluated: if it goes on later, nothing is missing.
+        # A member that was ended at this step is evaluated too, so that nothing is missing if it continues later.
         there = self.active | np.array([self._ended_at.get(m) == self.step for m in range(len(self.active))])
         good = []
         for member in np.flatnonzero(there).tolist():
@@ -216,14 +217,14 @@ class Run:
         return Metrics(one(loss), {name: one(value) for name, value in values.items()}, finite[member], *of_steps)
 
     def _diverge(self, member: int, error: NonFiniteLossError) -> None:
-        """Ends a member; a run by itself raises."""
+        """Ends a diverged member of a population; without a population it raises `error`."""
         if self._work.members is None:
             raise error
         self.histories[member], self.diverged[member], self.active[member] = error.history, str(error), False
 
 
 def recorded(history: History, metrics: Metrics, seconds: float, after: int, *, skip: bool) -> History:
-    """The history with a block of steps added, or an error that holds it until the first step that is not finite."""
+    """The history with a block of steps added; raises if a step is not finite, with the history before that step."""
     loss, bad = metrics.loss, np.flatnonzero(~metrics.finite)
     if skip:
         history = history.add_steps(metrics, seconds, after)

@@ -16,7 +16,10 @@ from jaxdl.mesh import put
 from jaxdl.typing import Device
 
 AXIS = "devices"
-"""The axis over which a batch is spread, for a model's own collectives: `nn.BatchNorm(axis_name=train.AXIS)`."""
+"""The axis over which a batch is spread, for a module's own collectives: `nn.BatchNorm(axis_name=train.AXIS)`.
+
+With `parallel="single"`, which is what "auto" takes for one device, there is no such axis, and such a module raises.
+"""
 
 Parallel: TypeAlias = Literal["auto", "single", "pmap", "sharded"]
 
@@ -29,8 +32,8 @@ class Spread:
     """How the examples of one step are spread, as seen from inside the compiled program.
 
     Attributes:
-      mesh: of the devices to map over by shard_map; None where they are mapped already (pmap) or there is one.
-      axis: over which means are taken; None where each device sees all examples.
+      mesh: the devices that shard_map maps over; None if they are mapped already (pmap) or there is one device.
+      axis: the axis over which means are taken; None if each device sees all examples.
     """
 
     mesh: Mesh | None = None
@@ -41,13 +44,13 @@ class Spread:
         if self.mesh is None:
             return f
         part = PartitionSpec(self.axis)
-        # Without check_vma=False the gradient of what is shared would arrive summed over the devices, not as a part.
+        # Without check_vma=False the gradients of shared arguments would be sums over the devices, not parts.
         return jax.shard_map(
             f, mesh=self.mesh, in_specs=(PartitionSpec(), part), out_specs=PartitionSpec(), check_vma=False
         )
 
     def mean(self, tree: Any) -> Any:
-        """Mean over the devices; of counters and keys each device has its own, which are equal."""
+        """Mean over the devices. Counters and keys, which are equal on all devices, stay as they are."""
         if self.axis is None:
             return tree
         return jax.tree.map(lambda x: lax.pmean(x, self.axis) if jnp.issubdtype(x.dtype, jnp.inexact) else x, tree)
@@ -68,7 +71,7 @@ class Layout:
 
     Attributes:
       parallel: "single", "pmap" or "sharded".
-      devices: at least one; of all processes.
+      devices: one or more devices, of all processes.
       shard_state: whether parameters and optimizer state are spread over the devices, too.
     """
 
@@ -83,18 +86,18 @@ class Layout:
 
     @property
     def whole(self) -> jax.sharding.Sharding:
-        """Of an array that every device has in full."""
+        """The sharding of an array that every device has in full."""
         if self.parallel == "single":
             return jax.sharding.SingleDeviceSharding(self.devices[0])
         return NamedSharding(self.mesh, PartitionSpec())
 
     @property
     def is_several_cpu_devices(self) -> bool:
-        """Whether more than a few steps under way at once may deadlock (jax below 0.12)."""
+        """Whether there are several CPU devices: many steps under way at once may then deadlock (jax below 0.12)."""
         return len(self.devices) > 1 and self.devices[0].platform == "cpu"
 
     def spread(self, *, evenly: bool = True) -> Spread:
-        """For the inside of a program made by `compile`; unevenly means that every device sees all examples."""
+        """The `Spread` inside of a program made by `compile`. With `evenly=False` every device sees all examples."""
         mesh = self.mesh if self.parallel == "sharded" else None
         return Spread(mesh, AXIS if evenly and self.parallel != "single" else None)
 
@@ -102,8 +105,8 @@ class Layout:
         """Compiles `f(state, data)`, which returns a state and metrics; the state passed is donated.
 
         Args:
-          f: for pmap it must use the axis; what it returns must be equal on all devices.
-          split: for pmap: which data have a part [devices, ...] for each device; a tree of bools, or the head of one.
+          f: for pmap it must use the axis; its results must be equal on all devices.
+          split: for pmap: which data have a part [devices, ...] for each device, as a tree of bools or a prefix of one.
         """
         if self.parallel == "pmap":
             axes = (None, jax.tree.map(lambda parts: 0 if parts else None, split))
@@ -119,9 +122,9 @@ class Layout:
         return jax.jit(constrained, donate_argnums=0)
 
     def place_order(self, order: jax.Array) -> jax.Array:
-        """The numbers [steps, batch] of the examples in each batch, where and how `compile` wants them.
+        """Puts the numbers [steps, batch] of the examples in each batch on the devices.
 
-        That is in full for jit, and [devices, steps, part of the batch] for pmap.
+        Programs of jit take them in full on every device, programs of pmap as [devices, steps, part of the batch].
         """
         if self.parallel != "pmap":
             return self.replicate(order)
@@ -148,11 +151,11 @@ class Layout:
         return jax.tree.map(sharding, state)
 
     def place(self, state: Any) -> Any:
-        """A state where the compiled functions want it; arrays that lie there already are not copied."""
+        """A state on the devices, as the compiled functions want it; arrays that are there already are not copied."""
         return jax.tree.map(put, state, self.shardings(state))
 
     def replicate(self, data: Any) -> Any:
-        """Data where the compiled functions want them: in full on every device, also with `shard_state`."""
+        """Data in full on every device, also with `shard_state`."""
         return jax.tree.map(lambda leaf: put(leaf, self.whole), data)
 
     def collect(self, state: Any) -> Any:
@@ -163,7 +166,7 @@ class Layout:
 
 
 def make_layout(function: str, devices: Sequence[Device] | None, parallel: str, shard_state: bool = False) -> Layout:
-    """Checks what a user asked for, and picks what was left open."""
+    """Checks a user's arguments, and chooses what they leave open."""
     check_choice(function, "parallel", parallel, _PARALLEL)
     check_flag(function, "shard_state", shard_state)
     chosen = check_devices(function, jax.devices() if devices is None else devices)
@@ -183,7 +186,7 @@ def make_layout(function: str, devices: Sequence[Device] | None, parallel: str, 
 
 
 def layout_of(tree: Any) -> Layout:
-    """The layout of arrays that lie somewhere already."""
+    """The layout of arrays that are on devices already."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
     mesh = getattr(leaves[0].sharding, "mesh", None) if leaves else None
     if isinstance(mesh, Mesh) and mesh.axis_names == (AXIS,) and mesh.size > 1:

@@ -1,4 +1,4 @@
-"""Everything that training depends on, in one pytree."""
+"""The training state: one pytree with everything that training depends on, apart from the data set."""
 
 import functools
 from collections.abc import Sequence
@@ -29,16 +29,16 @@ class TrainState(NamedTuple):
     opt_state: Any  # the state of the gradient transformation
     step: jax.Array  # int32 scalar: optimizer updates made so far
     key: jax.Array  # typed PRNG key, constant: each use folds in its purpose and the step or epoch
-    collections: dict[str, Any] = {}  # the model's other collections by name, of a module that keeps any
+    collections: dict[str, Any] = {}  # the model's other collections by name, if it keeps any
 
     @property
     def variables(self) -> dict[str, Params]:
-        """What `model.apply` takes."""
+        """The variables for `model.apply`."""
         return {"params": self.params, **self.carried}
 
     @property
     def carried(self) -> dict[str, Any]:
-        """All collections but the parameters: what a step changes beside them."""
+        """All collections except the parameters: a step changes them too."""
         return {"batch_stats": self.batch_stats, **self.collections}
 
     def with_carried(self, carried: dict[str, Any]) -> "TrainState":
@@ -56,25 +56,25 @@ def init_state(
     variables: dict[str, Params] | None = None,
     new: Sequence[str] = (),
 ) -> TrainState:
-    """Draws a model's parameters, or takes those given, and makes the state that training starts from.
+    """Initialises a model's parameters, or takes given ones, and makes the state that training starts from.
 
     Args:
       model: a module called as `model(inputs, train=bool)`, or as `model(inputs)` if it does not take `train`.
       tx: the optimizer.
       key: `jax.random.key(seed)`.
-      inputs: what the model is given, the batch not counted: the shape of an example, `train_set.image_shape` or
-        (features,); or the data set itself, standardised. For any other inputs, a tree of arrays [batch, ...].
-      variables: parameters and batch statistics to start from, {"params": ..., "batch_stats": ...}, of
-        `transfer.load_torch_weights` or of another state (`state.variables`); by default all are drawn.
-      new: names of modules that are drawn all the same, `("head",)` for a new head; in `variables` they may have other
-        shapes.
+      inputs: what the model's inputs look like: the shape of one example, such as `train_set.image_shape` or
+        (features,); or a data set, whose `standardize` is then applied; or a tree of arrays [batch, ...].
+      variables: parameters and batch statistics to start from, {"params": ..., "batch_stats": ...}, from
+        `transfer.load_torch_weights` or another state (`state.variables`); by default all are initialised at random.
+      new: names of modules that are initialised at random in any case, `("head",)` for a new head; in `variables` their
+        arrays may have other shapes or be missing.
 
     Returns:
       A state at step 0.
 
     Raises:
-      ValueError: an argument is not what it should be; `variables` lacks arrays, has others or of other shapes (all are
-        listed).
+      ValueError: an argument is wrong; or `variables` lacks arrays, or has unexpected or mis-shaped ones (the message
+        lists them).
     """
     check_model_and_tx("init_state", model, tx)
     check_key("init_state", "key", key)
@@ -122,7 +122,7 @@ def _check_example(model: nn.Module, inputs: Any, structure: Any, kinds: tuple) 
 
 
 def _input_kinds(inputs: Any) -> tuple[Any, tuple]:
-    """The structure of what a model is given, and the shapes (the batch not counted) and dtypes of its arrays."""
+    """The structure of a model's inputs, and the shapes (without the batch) and dtypes of its arrays."""
     if isinstance(inputs, tuple | list) and any(isinstance(part, Dataset) for part in inputs):
         check_dataset("init_state", "inputs", inputs)
     if isinstance(inputs, Dataset):
@@ -147,7 +147,7 @@ def _input_kinds(inputs: Any) -> tuple[Any, tuple]:
 
 @remembered()
 def _compiled_init(model, tx, structure, kinds):
-    """One compilation serves every seed."""
+    """A compiled function from a key to a state: all seeds share one compilation."""
 
     def init(key: jax.Array) -> TrainState:
         init_key, train_key = jax.random.split(key)
@@ -182,7 +182,7 @@ def check_state(function: str, state: Any, name: str = "state") -> None:
         pair = isinstance(state, tuple) and len(state) == 2 and isinstance(state[0], TrainState)
         remedy = "a step and fit return two things: write state, _ = ..." if pair else "train.init_state makes one"
         raise ValueError(f"{function}: {name} must be a train.TrainState, got {shown(state)}; {remedy}")
-    # All leaves are donated together. (One that is traced, or NumPy's, cannot be gone.)
+    # All leaves are donated together, so it is enough to look at one. Tracers and NumPy arrays cannot be donated.
     gone = isinstance(state.step, jax.Array) and not isinstance(state.step, Tracer) and state.step.is_deleted()
     require(
         not gone,
@@ -193,7 +193,7 @@ def check_state(function: str, state: Any, name: str = "state") -> None:
 
 
 def check_variables(function: str, model: nn.Module, variables: Any, shapes: ModelShapes) -> None:
-    """Raises `ValueError` unless variables are those of the model, with a list of others."""
+    """Raises `ValueError`, with a list of differences, unless the variables are those of the model."""
     check_arrays(
         f"{function}: the state does not belong to this {type(model).__name__} on inputs (images) of this shape",
         needed=shapes_by_path(shapes.variables),

@@ -24,7 +24,7 @@ from jaxdl.train.update import BatchNormMode, Rule, make_rule, train_step
 from jaxdl.typing import Batch, Device
 
 MOST_IN_FLIGHT = 16
-"""Steps that may be under way at once on several CPU devices, which deadlock with more than about 32 (jax < 0.12)."""
+"""How many steps may be under way at once on several CPU devices, which deadlock beyond about 32 (jax below 0.12)."""
 
 
 def make_step(
@@ -43,56 +43,60 @@ def make_step(
     skip_nonfinite: bool = False,
     gradient_norm: bool = False,
 ) -> "Step":
-    """Makes a compiled training step. The state passed to it is donated: use the one that it returns.
+    """Makes a compiled training step. The state passed to it is donated: use the state that it returns.
 
     Equal arguments give the same step, so it compiles once.
 
-    The batch is spread evenly over the devices, and the update is that of the whole batch: with synchronised
-    BatchNorm and without dropout a step computes the same on any number of devices, to rounding. (Dropout draws on
-    each device by itself.) A batch that cannot be spread evenly, the last of an epoch for example, is computed in full
-    on every device, which is right though not fast.
+    The batch is spread evenly over the devices, and the update is that of the whole batch. With synchronised BatchNorm
+    and without dropout a step computes the same on any number of devices, up to rounding. (Dropout draws other numbers
+    on each device.) A batch that cannot be spread evenly, such as a last batch of an epoch, is computed in full on
+    every device: the result is the same, but it takes longer.
 
-    Mixed precision is a matter of the model and the chain: `models.resnet_cifar(20, dtype=jnp.bfloat16)` computes in
-    bfloat16 with float32 parameters and statistics; float16 needs `optim.dynamic_loss_scale` around the chain, which
-    the step obeys. Gradient clipping is `optax.clip_by_global_norm(1.0)`, first in the chain: it sees the gradient of
-    the whole batch. Rematerialisation is a field of the model (`models.resnet(..., remat=True)`).
+    Mixed precision depends on the model and the chain. `models.resnet_cifar(20, dtype=jnp.bfloat16)` computes in
+    bfloat16 with float32 parameters and statistics. float16 needs `optim.dynamic_loss_scale` around the chain; the step
+    then scales the loss. For gradient clipping put `optax.clip_by_global_norm(1.0)` first in the chain: it sees the
+    gradient of the whole batch. Rematerialisation is a field of the model (`models.resnet(..., remat=True)`).
 
     Args:
-      model: a module called as `model(inputs, train=bool)`, or `model(inputs)` if it does not take `train`. Every
-        collection that it keeps travels in the state (numbers that devices compute from their own parts of a batch are
-        averaged over devices after the step); it is given random numbers for every name that it asks for
-        (`self.make_rng("noise")`); scalars that it sows as "losses" are added to the loss.
+      model: a module called as `model(inputs, train=bool)`, or `model(inputs)` if it does not take `train`. All
+        collections that it keeps are part of the state; devices average what they compute from their own parts of a
+        batch. It gets random numbers for every stream that it asks for
+        (`self.make_rng("noise")`). Scalars that it sows as "losses" are added to the loss.
       tx: the optimizer.
-      devices: by default all, those of other processes included.
+      devices: the devices to use; by default all, including those of other processes.
       parallel: "single" (one device), "pmap", or "sharded" (jit over a mesh of devices). "auto" is "single" for one
-        device and "sharded" for more.
-      shard_state: for "sharded": parameters and optimizer state are spread over the devices, too (ZeRO stage 3); for
-        what does not fit one device. Each array is cut along its longest axis that the devices divide. Arrays of fewer
-        than 1,024 elements, and those without such an axis, stay whole on every device.
+        device without `shard_state`, else "sharded".
+      shard_state: for "sharded": whether parameters and optimizer state are spread over the devices too (ZeRO stage 3),
+        if they do not fit one device. Each array is cut along its longest axis that the number of devices divides.
+        Arrays of fewer than 1,024 elements, and those without such an axis, stay whole on every device.
       batch_norm: "synchronized": statistics of the whole batch; "per_device": each device normalises by its own part,
-        and the running statistics are their mean. Concerns `layers.BatchNorm`; Flax's own is synchronised by its field
-        axis_name, `train.AXIS`.
-      loss: outputs and targets to one loss per example; their mean is minimised: `train.label_smoothing(0.1)`,
-        `train.squared_error`, `train.sigmoid_cross_entropy`, or your own.
-      metrics: by name, functions from outputs and targets to one number per example, whose means are told:
-        `{"error": train.error, "top5_error": train.top_k_error(5)}`. By default the error, where targets are classes.
-      preprocess: pure function from inputs to what the model is given; needed if they are uint8.
-      augment: pure function (keys [batch], inputs) -> inputs, applied before `preprocess`: `data.CROP_AND_FLIP`; or
-        (keys, inputs, targets) -> (inputs, targets). Its random numbers depend on the state's key, the step and the
+        and the running statistics are the mean over the devices. It holds for `layers.BatchNorm`, and for Flax's
+        BatchNorm as the field `norm` of a jaxdl model, unless they have an `axis_name`. In a module of your own Flax's
+        BatchNorm is synchronised only with `axis_name=train.AXIS`, which needs "pmap" or "sharded", and then in both
+        modes.
+      loss: function from outputs and targets to one loss per example; their mean is minimised. It may be
+        `train.label_smoothing(0.1)`, `train.squared_error`, `train.sigmoid_cross_entropy`, or your own.
+      metrics: by name, functions from outputs and targets to one number per example; the step returns their means:
+        `{"error": train.error, "top5_error": train.top_k_error(5)}`. By default the error, if targets are classes.
+      preprocess: pure function from a batch of inputs to the model's inputs; needed if they are uint8.
+      augment: pure function (keys [batch], inputs) -> inputs, or (keys, inputs, targets) -> (inputs, targets), applied
+        before `preprocess`: `data.CROP_AND_FLIP`. Its random numbers depend on the state's key, the step and the
         example's place in the batch, not on the devices.
-      accumulate: computes the gradient in so many parts, one after the other, to save memory; must divide the batch.
-        BatchNorm then normalises by the part.
-      skip_nonfinite: leaves parameters, statistics and optimizer as they were if the loss or a gradient is not finite.
-      gradient_norm: whether to tell the global L2 norm of the gradient, too.
+      accumulate: number of parts in which the gradient is computed, one after the other, to save memory; must divide
+        the examples of each device. BatchNorm then normalises by the part.
+      skip_nonfinite: whether parameters, statistics and optimizer stay the same if the loss or a gradient is not
+        finite.
+      gradient_norm: whether the metrics have the global L2 norm of the gradient too.
 
     Returns:
       `step(state, batch) -> (state, metrics)`. A batch is a pair (inputs, targets), each an array [batch, ...] or a
-      tree of them. Metrics are of the parameters before the update, with dropout and batch statistics as in training;
-      they tell the update's learning rate, too. With several processes each passes its own part of the batch.
+      tree of arrays. The metrics are of the parameters before the update, with dropout and batch statistics as in
+      training; they have the learning rate of the update too. With several processes each process passes its own part
+      of the batch.
 
     Raises:
-      ValueError: an argument is not what it should be; or, from the step, uint8 images with no `preprocess`, or a batch
-        that cannot be divided.
+      ValueError: an argument is wrong; or, from the step, images are uint8 without `preprocess`, or a batch cannot be
+        divided.
 
     Reference: Goyal et al. 2017 (arXiv 1706.02677) for the mean over devices; Rajbhandari et al., `ZeRO`, 2020
     (arXiv 1910.02054) for sharded states.
@@ -152,13 +156,13 @@ class Step:
         return state, metrics
 
     def lower(self, state: TrainState, batch: Batch | tuple[Any, Any]) -> jax.stages.Lowered:
-        """The program for these arguments, not yet compiled: to be inspected, or compiled ahead of time."""
+        """The lowered program for these arguments, to inspect it or to compile it ahead of time."""
         check_state("make_step", state)
         _check_pair(batch)
         return self._evenly.lower(state, Batch(*batch))
 
     def place(self, state: TrainState) -> TrainState:
-        """The state where the step wants it (calling the step does it, too)."""
+        """The state on the devices of the step. Calling the step puts it there too."""
         return self._layout.place(state)
 
     def _on_layout(self, state, batch):
@@ -188,7 +192,7 @@ class Step:
         return self._unevenly(state, jax.device_put(batch, layout.whole))
 
     def _looked_at(self, state: TrainState, batch: Any) -> Batch:
-        """The batch, after checks: of its form each time, of its numbers at the first of each shape and dtype."""
+        """The batch, after checks of its form, and for the first batch of each shape and dtype of its numbers."""
         _check_pair(batch)
         leaves, structure = jax.tree.flatten(tuple(batch))
         try:
@@ -227,7 +231,7 @@ def _check_pair(batch: Any) -> None:
 
 
 def check_first_batch(function: str, state: TrainState, batch: Batch, rule: Rule) -> None:
-    """Raises `ValueError` unless a batch, a state, a model and a chain go together. Looks at class numbers."""
+    """Raises `ValueError` unless a batch, a state, a model and a chain go together. It checks class numbers too."""
     leaves = jax.tree.leaves(batch)
     lengths = {leaf.shape[0] if leaf.ndim else None for leaf in leaves}
     require(
@@ -252,7 +256,7 @@ def check_first_batch(function: str, state: TrainState, batch: Batch, rule: Rule
 
 
 def _from_processes(part: Any, split: jax.sharding.Sharding) -> jax.Array:
-    """A batch of which each process has its part."""
+    """The whole batch as a JAX array, made from this process's part."""
     if split.is_fully_addressable:
         return jax.device_put(part, split)
     return jax.make_array_from_process_local_data(split, np.asarray(part))

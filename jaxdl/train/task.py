@@ -1,4 +1,4 @@
-"""What is learned: a model, its loss and metrics, and what is done to its inputs, as one frozen value."""
+"""A task: a model, its loss and metrics, preprocessing and augmentation, as one frozen value."""
 
 import dataclasses
 import inspect
@@ -18,10 +18,10 @@ from jaxdl.train.losses import Loss, Metric, cross_entropy, error, label_smoothi
 from jaxdl.typing import Arrays, Batch
 
 Preprocess: TypeAlias = Callable[[Arrays], Arrays]
-"""A batch of inputs to what the model is given, `train_set.standardize` for example. Pure."""
+"""A pure function from a batch of inputs to the model's inputs, `train_set.standardize` for example."""
 
 Augment: TypeAlias = Callable[..., Any]
-"""(keys [batch], inputs) -> inputs, or (keys [batch], inputs, targets) -> (inputs, targets). Pure."""
+"""A pure function (keys [batch], inputs) -> inputs, or (keys [batch], inputs, targets) -> (inputs, targets)."""
 
 Metrics: TypeAlias = Mapping[str, Metric]
 """Metrics by name, as in {"error": train.error, "top5_error": train.top_k_error(5)}."""
@@ -31,16 +31,16 @@ _TAKEN = ("loss", "finite", "learning_rate", "gradient_norm", "step", "seconds",
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is learned; `make_step` explains the fields. Equal tasks are compiled once."""
+    """What is learned; `make_step` explains the fields. Equal tasks share their compiled programs."""
 
     model: nn.Module
     loss: Loss = cross_entropy
-    metrics: tuple[tuple[str, Metric], ...] | None = None  # None: the error, where targets are classes
+    metrics: tuple[tuple[str, Metric], ...] | None = None  # None: the error, if targets are classes
     preprocess: Preprocess | None = None
     augment: Augment | None = None
 
     def inputs(self, inputs: Arrays) -> Arrays:
-        """What the model is given."""
+        """The model's inputs for a batch of inputs."""
         return inputs if self.preprocess is None else self.preprocess(inputs)
 
     def augmented(self, keys: jax.Array, batch: Batch) -> Batch:
@@ -52,7 +52,7 @@ class Task:
         return batch._replace(inputs=self.augment(keys, batch.inputs))
 
     def metrics_for(self, outputs: Any, targets: Any) -> tuple[tuple[str, Metric], ...]:
-        """The metrics; if none were named, the error where outputs are logits and targets say a class."""
+        """The metrics; by default the error, if outputs are logits and targets are classes."""
         if self.metrics is not None:
             return self.metrics
         if not (hasattr(outputs, "shape") and hasattr(targets, "shape")) or outputs.ndim != 2 or outputs.shape[1] < 2:
@@ -151,9 +151,9 @@ def check_on_batch(
 
 
 def check_class_numbers(function: str, task: Task, outputs: Any, targets: Any) -> None:
-    """Raises `ValueError` if a label is not in [0, outputs), or a soft one no row of probabilities.
+    """Raises `ValueError` if a label is not in [0, outputs), or a soft label is not a row of probabilities.
 
-    Looks at the numbers, so outside of jit only.
+    It needs the numbers, so it works only outside of jit.
     """
     if is_of_classes(task.loss) and getattr(targets, "ndim", 0) == 2:
         lowest, sums = float(np.min(targets)), np.sum(np.asarray(targets, np.float32), 1)
@@ -181,7 +181,7 @@ def check_class_numbers(function: str, task: Task, outputs: Any, targets: Any) -
 
 
 def is_of_classes(loss: Loss) -> bool:
-    """Whether a loss is one of ours that takes class numbers."""
+    """Whether a loss is one of jaxdl's losses for class numbers."""
     return loss is cross_entropy or isinstance(loss, label_smoothing)
 
 
@@ -191,7 +191,7 @@ def with_batch(example: Any, batch: int) -> Any:
 
 
 def _check_augment(function: str, augment: Augment, batch: Batch) -> Batch:
-    """What an augmentation makes of a batch, by shapes alone; raises `ValueError` if it is not as many examples."""
+    """The shapes of an augmented batch; raises `ValueError` if it does not have as many examples."""
     examples = len_of(batch)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), examples))
     what = f"keys [{examples}], one for each example, and inputs {kinds(batch.inputs)}"

@@ -1,4 +1,4 @@
-"""What a run of many models side by side has ready: compiled functions, and the data where they want them."""
+"""The compiled functions and the placed data of a run of many models side by side."""
 
 import functools
 import time
@@ -23,18 +23,18 @@ from jaxdl.train.state import TrainState
 from jaxdl.train.update import Rule
 from jaxdl.tree import find_states
 
-_BLOCK = 1024  # steps of one compiled loop, at the most
+_BLOCK = 1024  # greatest number of steps in one compiled loop
 
 
 class Together:
-    """The work of `run.Run` for stacked states, all in one program; see `alone.Alone`.
+    """Does the work of `run.Run` for stacked states, all in one program; see `alone.Alone`.
 
     Args:
       rule: what a step computes.
-      where: the devices, and how members share one.
+      where: the devices, and how the members share them.
       count: number of members.
-      train_set: what to train on.
-      eval_set: what to evaluate on, or None.
+      train_set: the set to train on.
+      eval_set: the set to evaluate on, or None.
       batch_size: examples in a batch.
     """
 
@@ -80,7 +80,7 @@ class Together:
         return self._evaluator(state.variables)
 
     def observe(self, state: TrainState, found: Metrics, active: np.ndarray) -> TrainState:
-        """The states after `optim.reduce_on_plateau` was told how good they are."""
+        """The states after their errors or losses in the evaluation were passed to `optim.reduce_on_plateau`."""
         if not find_states(state.opt_state, optim.PlateauState):
             return state
         told = jax.vmap(optim.observe)(state.opt_state, jnp.asarray(judgement(found), jnp.float32))
@@ -91,7 +91,7 @@ class Together:
         return state._replace(opt_state=self._where.place(jax.tree.map(chosen, told, state.opt_state)))
 
     def place(self, state: TrainState) -> TrainState:
-        """The states where the programs want them."""
+        """The states on the devices, as the compiled functions want them."""
         return self._where.place(state)
 
     def one(self, state: TrainState, member: int) -> TrainState:
@@ -101,7 +101,7 @@ class Together:
 
 @remembered()
 def _compiled(rule: Rule, where: Members, examples: int, batch_size: int) -> tuple[Callable, Callable]:
-    """For all members: some steps of an epoch, whose number is no part of the program, and the orders of an epoch."""
+    """Two compiled functions for all members: a loop of steps (its length is an argument), and an epoch's orders."""
     one = functools.partial(step_in_order, rule=rule, spread=Spread())
 
     def train(state, active, order, data, count):

@@ -1,4 +1,4 @@
-"""One update of a training state, written once: a pure function, the same at every scale."""
+"""One update of a training state: one pure function for any number of devices."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ from jaxdl.train.task import Task
 from jaxdl.typing import Batch
 
 # Streams of random numbers; `data.batches` draws from stream 0.
-_MODEL = 1  # dropout and its kin
+_MODEL = 1  # the model's random numbers, those of dropout for example
 _AUGMENT = 2
 
 BatchNormMode: TypeAlias = Literal["synchronized", "per_device"]
@@ -32,7 +32,7 @@ BatchNormMode: TypeAlias = Literal["synchronized", "per_device"]
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What a step computes; `make_step` explains the fields. Equal rules are compiled once."""
+    """What a step computes; `make_step` explains the fields. Equal rules share their compiled programs."""
 
     task: Task
     tx: optax.GradientTransformation
@@ -59,11 +59,11 @@ def train_step(
     """The step itself, not compiled; see `make_step`.
 
     Args:
-      state: what the update starts from.
-      split: what is spread over the devices: a batch or, with `data`, the numbers [batch] of its examples.
+      state: the state before the update.
+      split: the argument that is spread over the devices: a batch or, with `data`, the numbers [batch] of its examples.
       data: inputs and targets of the whole data set.
       rule: what to compute.
-      spread: over which devices.
+      spread: the devices over which `split` is spread.
     """
     tx = rule.tx
     _check_optimizer_state(tx, state)
@@ -105,9 +105,9 @@ def train_step(
 
 
 def _measure(shared: Any, split: Any, *, rule: Rule, spread: Spread, asked: Requests, gradient: bool) -> Any:
-    """Loss, metrics, what the model carries along, and gradient, as means over the examples of all devices.
+    """Loss, metrics, the model's new collections and the gradient, as means over the examples of all devices.
 
-    Runs on each device with its part of the examples; `shared` is (params, carried, loss scale, keys, data).
+    It runs on each device with its part of the examples. `shared` is (params, collections, loss scale, keys, data).
     """
     params, carried, scale, (model_key, augment_key), data = shared
     task, frozen = rule.task, asked.frozen
@@ -130,7 +130,7 @@ def _measure(shared: Any, split: Any, *, rule: Rule, spread: Spread, asked: Requ
                 {"params": params, **carried},
                 batch.inputs,
                 train=True,
-                # Flax takes "params" for a stream that is not named here.
+                # For streams that are not named here Flax uses the stream "params".
                 rngs={"dropout": key, "params": jax.random.fold_in(key, 1)},
                 mutable=[*carried, "losses"],
             )
@@ -164,9 +164,9 @@ def _scalar(loss: Any) -> jax.Array:
 
 
 def _accumulated(one: Callable, parts: int, carried: Any, batch: Batch, key: jax.Array) -> Any:
-    """Means over parts of a batch, one after the other; part j has the examples j, j + parts, ...
+    """Means over parts of a batch, computed one after the other. Part j has the examples j, j + parts, ...
 
-    So the parts of a batch are the same however it is spread over devices.
+    With this choice the parts of a batch do not depend on how it is spread over devices.
     """
     pieces = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1), batch)
 
@@ -195,7 +195,7 @@ def _check_optimizer_state(tx: optax.GradientTransformation, state: TrainState) 
 
 
 def _where(condition: jax.Array, new: Any, old: Any) -> Any:
-    """One tree or the other."""
+    """The tree `new` if `condition`, else `old`; PRNG keys are always those of `old`."""
 
     def choose(a, b):
         return b if jnp.issubdtype(b.dtype, jax.dtypes.prng_key) else jnp.where(condition, a, b)

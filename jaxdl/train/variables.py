@@ -1,4 +1,4 @@
-"""A trained model out of a checkpoint, without the run that wrote it."""
+"""Reads a trained model from a checkpoint, without the run that wrote it."""
 
 import os
 from typing import Any, Literal
@@ -19,22 +19,23 @@ def load_variables(
     which: int | Literal["newest", "best"] = "newest",
     average: str | None = None,
 ) -> dict[str, Any]:
-    """Reads a trained model out of a `checkpoint_dir`: for inference, without optimizer, data set or training state.
+    """Reads a trained model from a `checkpoint_dir`, for inference. It needs no optimizer, data set or training state.
 
     Args:
       folder: the `checkpoint_dir` of `fit`, or of one member of a population made with via="loop".
       which: as for `restore`.
-      average: the name of an average in the chain ("swa" or "ema" if they were given no other): its parameters are read
-        in the place of the newest ones; or the name of `snapshots`, for all of them, stacked. With averages go the
-        batch statistics of the newest parameters: estimate theirs with `ensemble.update_batch_stats`.
+      average: the name of an average in the chain (by default "swa" or "ema"), to read its parameters in the place of
+        the newest ones; or the name of `snapshots`, to read all of them, stacked. An average comes with the batch
+        statistics of the newest parameters; estimate its own with `ensemble.update_batch_stats`.
 
     Returns:
       {"params": ..., "batch_stats": ...} and the model's other collections, as `model.apply` takes them, on this
       process's first device.
 
     Raises:
-      FileNotFoundError: there is no such checkpoint (those there are are named).
-      ValueError: there is no average of that name (those there are are named), or the folder is a population's.
+      FileNotFoundError: there is no such checkpoint; the message names those that there are.
+      ValueError: there is no average of that name (the message names those that there are), or the folder is that of a
+        population.
 
     Example:
       >>> import tempfile, jax
@@ -78,7 +79,7 @@ def load_variables(
 
 
 def _state(kind: Any, tree: dict[str, Any], path: str) -> Any:
-    """The state of a link, from its place in the tree of a checkpoint; fields without arrays are ()."""
+    """The state of a link, read from its path in the tree of a checkpoint; fields without arrays are ()."""
     node: Any = tree
     for name in path.split("/"):
         node = node[name]
@@ -86,7 +87,7 @@ def _state(kind: Any, tree: dict[str, Any], path: str) -> Any:
 
 
 def averages_in(state: Any) -> list[dict[str, str]]:
-    """Which averages and snapshots a training state holds: name, kind, and the path of the link's state."""
+    """The averages and snapshots in a training state: name, kind, and path of the link's state."""
     found = []
     kinds = tuple(_KINDS.values())
     leaves = jax.tree_util.tree_leaves_with_path(state, is_leaf=lambda node: isinstance(node, kinds))

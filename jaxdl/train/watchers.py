@@ -1,4 +1,4 @@
-"""Ready watchers: what a run tells, written to a file, printed, or used to end it."""
+"""Ready watchers: they write the events of a run to files, print them, or end the run."""
 
 import json
 import os
@@ -16,15 +16,15 @@ from jaxdl.train.history import History
 
 
 class EarlyStopping:
-    """Ends a run whose evaluations have not become better for a while.
+    """Ends a run whose evaluations have not improved for a while.
 
-    It knows the evaluations of a run that is resumed, too. One object may watch a population, and one run after
-    another.
+    It also counts the evaluations before a run was resumed. One object may watch a population, or several runs one
+    after the other.
 
     Attributes:
-      metric: a metric's name, or "loss", of the evaluations; less is better.
-      patience: evaluations without a new best before the run ends.
-      least: a new best must be better by more than this.
+      metric: the name of a metric of the evaluations, or "loss"; less is better.
+      patience: evaluations in a row without a new best value before the run ends.
+      least: a new best value must be lower than the old one by more than this.
 
     Raises:
       ValueError: an attribute is out of its range; or, from `fit` and `population`, there is no such metric.
@@ -67,19 +67,19 @@ class EarlyStopping:
 
 
 class JsonLines:
-    """Writes a line of JSON for each update and each evaluation, as they come.
+    """Writes a line of JSON for each update and each evaluation, during the run.
 
         {"event": "step", "step": 1, "loss": 2.31, "error": 0.9, "learning_rate": 0.1}
         {"event": "evaluation", "step": 78, "loss": 0.52, "error": 0.18, "seconds": 1.9}
 
-    A run that is resumed, or rolled back, takes back the lines of updates that are made again. Numbers that are not
-    finite are null. With several processes the first one writes.
+    When a run is resumed or rolled back, the lines of updates that are made again are removed; a new run removes the
+    lines of an older one. Numbers that are not finite are null. With several processes the first one writes.
 
     Attributes:
-      path: the file; its folder must be there. For a population each line has its "member".
+      path: the file; its folder must exist. For a population each line has its "member".
 
     Raises:
-      ValueError: `path` is no path, or its folder is not there.
+      ValueError: `path` is not a path, or its folder does not exist.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -93,7 +93,7 @@ class JsonLines:
         _check_writable("JsonLines", "path", self.path, self.path.parent)
 
     def __call__(self, event: Event) -> None:
-        """Writes what there is to write."""
+        """Writes the numbers of an event."""
         if jax.process_index() != 0:
             return
         if isinstance(event, Started | RolledBack):
@@ -104,7 +104,7 @@ class JsonLines:
                 file.writelines(f"{json.dumps(line)}\n" for line in lines)
 
     def _keep_until(self, step: int, member: int | None) -> None:
-        """Takes back the lines after a step. A line that was cut off, by a crash, goes too."""
+        """Removes the lines after a step, and a line that a crash cut off."""
         if not self.path.exists():
             return
         kept = []
@@ -124,15 +124,17 @@ class TensorBoard:
     """Writes scalars for TensorBoard: `tensorboard --logdir FOLDER` shows them.
 
     Tags are "train/loss", "train/learning_rate", "train/error" and so on for each update, "eval/loss", "eval/error" and
-    so on for each evaluation. A run that is resumed, or rolled back, takes back what is made again. With several
-    processes the first one writes. Needs tensorboardX (`pip install "jaxdl[tensorboard]"`), not TensorFlow.
+    so on for each evaluation. When a run is resumed or rolled back, TensorBoard drops the scalars of updates that are
+    made again. With several processes the first one writes. It needs tensorboardX
+    (`pip install "jaxdl[tensorboard]"`), not TensorFlow.
 
     Attributes:
-      folder: where to write; made if it is not there. The members of a population have folders of their own in it.
+      folder: where to write; it is made if it does not exist. Each member of a population has a folder of its own in
+        it.
 
     Raises:
-      ValueError: `folder` is no path.
-      ImportError: tensorboardX is not there.
+      ValueError: `folder` is not a path.
+      ImportError: tensorboardX is not installed.
     """
 
     def __init__(self, folder: str | os.PathLike):
@@ -153,7 +155,7 @@ class TensorBoard:
         self._writers: dict[int | None, Any] = {}
 
     def __call__(self, event: Event) -> None:
-        """Writes what there is to write."""
+        """Writes the numbers of an event."""
         if jax.process_index() != 0:
             return
         if isinstance(event, Started | RolledBack):
@@ -197,7 +199,7 @@ def print_evaluations(event: Event) -> None:
 
 
 def as_lines(event: Stepped | Evaluated) -> list[dict[str, Any]]:
-    """What an event tells, one dict for each update or evaluation; not finite numbers are None."""
+    """The numbers of an event, one dict for each update or evaluation; numbers that are not finite are None."""
     found = event.metrics
     if isinstance(event, Evaluated):
         line = {"event": "evaluation", "step": event.step, "member": event.member, "loss": found.loss, **found.metrics}

@@ -1,8 +1,8 @@
 """Reads torch's files of tensors without torch, and without running what is pickled in them.
 
-`torch.save` pickles; unpickling calls whatever a file names. Here only the names that make up tensors are known:
-everything else that a file names becomes an inert object. Known are the format since torch 1.6 (a zip file) and the one
-before it (pickles, then the numbers).
+`torch.save` writes pickles, and unpickling calls any function that a file names. This reader knows only the names that
+make up tensors; everything else that a file names becomes an object that does nothing. It reads the format since torch
+1.6 (a zip file) and the one before it (pickles, then the numbers).
 """
 
 import collections
@@ -62,7 +62,7 @@ class _Tensor(NamedTuple):
 
 
 class _Inert:
-    """Stands for whatever is not part of a tensor; takes any arguments and does nothing."""
+    """Stands for everything that is not part of a tensor; takes any arguments and does nothing."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         pass
@@ -77,13 +77,13 @@ class _Inert:
         pass
 
     def append(self, value: Any) -> None:
-        """What unpickling a list's subclass calls."""
+        """Unpickling a subclass of list calls this."""
 
     def extend(self, values: Any) -> None:
-        """What unpickling a list's subclass calls."""
+        """Unpickling a subclass of list calls this."""
 
     def add(self, value: Any) -> None:
-        """What unpickling a set's subclass calls."""
+        """Unpickling a subclass of set calls this."""
 
 
 def _rebuild_tensor(storage, offset, shape, strides, *_):
@@ -115,10 +115,10 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_torch_file(path: Path) -> Any:
-    """What `torch.save` wrote, with NumPy arrays for tensors.
+    """The object that `torch.save` wrote, with NumPy arrays in the place of tensors.
 
     Raises:
-      ValueError: the file is not torch's, or it is damaged.
+      ValueError: the file is not a file of torch, or it is damaged.
     """
     try:
         return _read_zip(path) if zipfile.is_zipfile(path) else _read_pickles(path)
@@ -163,12 +163,12 @@ def _read_pickles(path: Path) -> Any:
 
 
 def _numbers(content: bytes, dtype: np.dtype) -> np.ndarray:
-    """What was read, but for a last number that is cut off; a tensor that needs more raises."""
+    """The numbers in `content`, without a last one that is cut off; a tensor that needs more numbers raises."""
     return np.frombuffer(content[: len(content) // dtype.itemsize * dtype.itemsize], dtype)
 
 
 def _with_arrays(tree: Any, numbers: Callable[[_Storage], Any]) -> Any:
-    """The tree with every tensor made from the numbers of its storage."""
+    """The tree with an array in the place of every tensor, made from the numbers of its storage."""
     if isinstance(tree, _Tensor):
         return _view(tree, numbers(tree.storage))
     if isinstance(tree, dict):

@@ -1,4 +1,4 @@
-"""What torch calls the arrays of jaxdl's models, and how it lays them out: tables that are read both ways."""
+"""Torch's names and layouts for the arrays of jaxdl's models: tables for both directions."""
 
 import itertools
 import math
@@ -12,7 +12,8 @@ import numpy as np
 from jaxdl.arguments import require
 from jaxdl.models import VGG, AlexNet, ResNet
 
-# A module of torchvision's ResNets, of akamaster's, ours; {} are numbers: stage, block (torch counts from 0), layer.
+# Names of one module in torchvision's ResNets, in akamaster's, and here. {} are numbers: stage, block, layer. (Torch
+# counts blocks from 0.)
 _RESNET_NAMES = [
     ("conv1", "conv1", "stem_conv"),
     ("bn1", "bn1", "stem_norm"),
@@ -35,11 +36,11 @@ _ARRAYS = [
 _KERNEL_AXES = (2, 3, 1, 0)  # from [out, in, height, width] to [height, width, in, out]
 _WEIGHT_AXES = tuple(map(_KERNEL_AXES.index, range(4)))  # and back
 COUNTER = "num_batches_tracked"
-"""What torch's BatchNorm has beside its running statistics; by default it is never looked at."""
+"""The name of BatchNorm's counter of batches in torch, which torch does not use by default."""
 
 
 def from_torch(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Arrays by our names, as in "params/stem_conv/kernel", and the torch name of each; unknown names stay theirs."""
+    """Arrays by our names, as in "params/stem_conv/kernel", and torch's name of each; unknown names stay the same."""
     modules, maps = _our_modules(tensors)
     places = {(theirs, ndim): (collection, ours) for collection, ours, theirs, ndim in _ARRAYS}
     arrays, torch_names = {}, {}
@@ -60,11 +61,11 @@ def has_torch_names(model: nn.Module) -> bool:
 
 
 def to_torch(model: nn.Module, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The inverse of `from_torch`: what the `state_dict` of the model in torch has, BatchNorm's counters (0) among it.
+    """The inverse of `from_torch`: the `state_dict` of the same model in torch. BatchNorm's counters are 0.
 
     Args:
-      model: of which `has_torch_names` is true.
-      arrays: all of the model's, by our names; a ResNet's blocks one by one.
+      model: a model for which `has_torch_names` is true.
+      arrays: all arrays of the model, by our names; a ResNet's blocks one by one, not stacked.
 
     Raises:
       ValueError: torch has no name for some of the arrays.
@@ -98,7 +99,7 @@ def _split(path: str) -> tuple[str, str, str]:
 
 
 def _our_modules(tensors: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, int]]:
-    """Our names of torch's modules; and for a dense layer after feature maps, how many of those there are."""
+    """Our names for torch's modules; and for dense layers after feature maps, the number of maps."""
     names, maps, features, classifier = {}, {}, [], []
     for module in dict.fromkeys(name.rpartition(".")[0] for name in tensors):
         if match := re.fullmatch(r"(features|classifier)\.(\d+)", module):
@@ -124,7 +125,7 @@ def _our_modules(tensors: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, 
 
 
 def _torch_modules(model: nn.Module, modules: Sequence[str]) -> dict[str, str]:
-    """Torch's names of our modules, as far as it has some."""
+    """Torch's names for our modules; modules for which it has none are left out."""
     if isinstance(model, VGG):
         return _numbered(tuple(itertools.accumulate(model.stage_sizes)), model.norm is not None, model.dropout_first)
     if isinstance(model, AlexNet):
@@ -138,7 +139,7 @@ def _torch_modules(model: nn.Module, modules: Sequence[str]) -> dict[str, str]:
 
 
 def _numbered(pooled: tuple[int, ...], normed: bool, dropout_first: bool) -> dict[str, str]:
-    """The modules of AlexNet and VGG, which torch numbers together with those that have no arrays ("" below).
+    """Torch's names for the modules of AlexNet and VGG. Torch also counts modules without arrays ("" below).
 
     Args:
       pooled: numbers of the convolutions that pooling follows, the last one's too.
@@ -155,7 +156,10 @@ def _numbered(pooled: tuple[int, ...], normed: bool, dropout_first: bool) -> dic
 
 
 def _renamed(name: str, old: str, new: str, shift: int) -> str | None:
-    """A name of the form `old` in the form `new`, or None; the second number, a block's, is shifted."""
+    """Rewrites a name of the form `old` in the form `new`, and adds `shift` to its second number, the block's.
+
+    Returns None if the name does not have the form `old`.
+    """
     match = re.fullmatch(re.escape(old).replace(r"\{\}", r"(\d+)"), name)
     if match is None:
         return None
@@ -166,8 +170,8 @@ def _renamed(name: str, old: str, new: str, shift: int) -> str | None:
 def _kernel(weight: np.ndarray, maps: int = 1) -> np.ndarray:
     """Torch's weight of a convolution or dense layer as ours: [out, in] becomes [in, out].
 
-    Inputs that were feature maps, `maps` of them, come in the order channel, row, column; ours are row, column,
-    channel.
+    If the inputs of a dense layer are `maps` feature maps, torch has them in the order channel, row, column; here the
+    order is row, column, channel.
     """
     if weight.ndim == 4:
         return weight.transpose(_KERNEL_AXES)
@@ -186,6 +190,6 @@ def _weight(kernel: np.ndarray, maps: int = 1) -> np.ndarray:
 
 
 def _sides(inputs: int, maps: int) -> tuple[int, int]:
-    """How many feature maps a dense layer's inputs were, and their side; what were no square maps are many of 1 x 1."""
+    """Number and side of the feature maps before a dense layer; if they are not square, they count as maps of 1 x 1."""
     side = math.isqrt(inputs // maps)
     return (maps, side) if inputs == maps * side * side else (inputs, 1)

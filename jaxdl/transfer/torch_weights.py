@@ -1,4 +1,4 @@
-"""Weights that others trained with torch, for the models of jaxdl; and jaxdl's, for those of torch."""
+"""Loads weights that were trained with torch, and saves weights for torch."""
 
 import os
 import re
@@ -27,29 +27,30 @@ _PREFIX = re.compile(r"^(module\.|_orig_mod\.)+")
 def load_torch_weights(
     model: nn.Module, path: str | os.PathLike, *, image_shape: Sequence[int] = (224, 224, 3)
 ) -> dict[str, Any]:
-    """Reads weights trained with torch into the variables of a model. Needs no torch, and runs no pickled code.
+    """Reads weights trained with torch into the variables of a model. It needs no torch, and runs no pickled code.
 
-    Read are `.pth`, `.pt`, `.th`, `.bin` and `.tar` files of `torch.save`, `.npz` files with torch's names, and
-    `.safetensors`. Names are those of torchvision's AlexNet, VGG and ResNet and of akamaster's CIFAR ResNets, with or
-    without `module.` before them, at the top or under "state_dict" and the like.
+    It reads `.pth`, `.pt`, `.th`, `.bin` and `.tar` files of `torch.save`, `.npz` files with torch's names, and
+    `.safetensors`. The names must be those of torchvision's AlexNet, VGG and ResNet or of akamaster's CIFAR ResNets,
+    with or without `module.` before them, at the top of the file or under "state_dict" and the like.
 
-    Convolutions become [height, width, in, out], dense layers [in, out] (the one after the last feature maps with its
-    inputs in the order height, width, channel), running statistics the "batch_stats"; all float32. Padding, epsilon and
-    running statistics mean in jaxdl's models what they mean in torch: logits are the same.
+    Kernels of convolutions become [height, width, in, out] and those of dense layers [in, out]; the inputs of the dense
+    layer after the last feature maps come in the order height, width, channel. Running statistics become "batch_stats".
+    All arrays become float32. Padding, epsilon and running statistics have the same meaning as in torch, so the logits
+    are the same.
 
     Args:
       model: a jaxdl model, `models.resnet(50)` for example; with `scan=True` blocks are stacked.
       path: the file.
-      image_shape: (height, width, channels) of the images. It only matters to `models.alexnet`, whose dense layers
+      image_shape: (height, width, channels) of the images. It matters only for `models.alexnet`, whose dense layers
         depend on it.
 
     Returns:
       {"params": ..., "batch_stats": ...} for `model.apply` and for `train.init_state(..., variables=...)`.
 
     Raises:
-      ValueError: the file's kind is not known, it is a folder, empty or damaged; or its entries are not those of the
-        model, with a list of the missing, unexpected and mis-shaped ones; or there are NaN or infinite numbers in it,
-        with a list of the entries.
+      ValueError: the path is a folder, or the file is of an unknown kind, empty or damaged; its entries are not those
+        of the model (the message lists the missing, unexpected and mis-shaped ones); or there are NaN or infinite
+        numbers in it (the message lists the entries).
       FileNotFoundError: there is no such file.
 
     Example:
@@ -92,30 +93,30 @@ def load_torch_weights(
 
 
 def save_torch_weights(path: str | os.PathLike, model: nn.Module, variables: Mapping[str, Any]) -> None:
-    """Writes the variables of a model as the `state_dict` of the same model in torch: undoes `load_torch_weights`.
+    """Writes the variables of a model as the `state_dict` of the same model in torch: inverts `load_torch_weights`.
 
     In torch:
 
         net.load_state_dict(safetensors.torch.load_file("resnet18.safetensors"))
 
     Names, layouts and dtypes are those of torchvision's ResNets, VGGs and AlexNet, and for the CIFAR ResNets those of
-    akamaster's. BatchNorm's `num_batches_tracked` is 0. Written are numbers only: logits are equal where the network in
-    torch has the epsilon (1e-5), the shortcuts and the activations of the model. `alexnet_torchvision`, `vgg`,
-    `resnet` and `resnet_cifar` have those of torchvision and akamaster by default; VGGs whose dropout stands first are
-    numbered accordingly.
+    akamaster's. BatchNorm's `num_batches_tracked` is 0. The file holds arrays only. The logits are equal if the network
+    in torch has the epsilon (1e-5), the shortcuts and the activations of the model; by default `alexnet_torchvision`,
+    `vgg`, `resnet` and `resnet_cifar` have those of torchvision and akamaster. Names of VGGs with `dropout_first` have
+    the numbers that this order of layers gives in torch.
 
-    The file appears when it is whole, in the place of one that is there. On several processes call it on one.
+    The file appears when it is complete, and replaces an older one. With several processes call it in one of them.
 
     Args:
-      path: ends in `.safetensors`, or in `.npz`.
+      path: a path that ends in `.safetensors` or `.npz`.
       model: made by `models.resnet`, `resnet_cifar`, `plain_cifar`, `wide_resnet`, `vgg`, `vgg_cifar` or
         `alexnet_torchvision`; `scan=True` or not.
       variables: {"params": ..., "batch_stats": ...}, `state.variables` for example. They are written as float32.
 
     Raises:
-      ValueError: torch has no names for the model, or none for an array of it (a PReLU's slopes); the variables are not
-        those of the model, with a list; they are of several members; there are NaN or infinite numbers in them, with a
-        list; or the path is a folder or of another kind.
+      ValueError: torch has no names for the model or for one of its arrays (a PReLU's slopes); the variables are not
+        those of the model, or hold NaN or infinite numbers (the message lists them); they are of several members; or
+        the path is a folder or has another ending.
       FileNotFoundError: there is no folder to write to.
 
     Example:
@@ -153,7 +154,7 @@ def save_torch_weights(path: str | os.PathLike, model: nn.Module, variables: Map
             if path.suffix == ".npz":
                 np.savez(file, **tensors)  # pyright: ignore[reportArgumentType]
             else:
-                from safetensors.numpy import save  # `save_file` would let no other user read the file
+                from safetensors.numpy import save  # not `save_file`: other users could not read its file
 
                 file.write(save(tensors, metadata={"format": "pt"}))  # as torch's own; some readers ask for it
         draft.replace(path)
@@ -182,7 +183,7 @@ def _checked_arrays(function: str, model: nn.Module, variables: Any) -> dict[str
         "example: jax.tree.map(lambda leaf: leaf[0], variables)",
     )
     check_arrays(f"{function}: the variables do not fit this {type(model).__name__}", needed=needed, given=shapes)
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+    with np.errstate(over="ignore"):  # a number that is too large becomes infinite, and is refused
         numbers = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), dict(variables))
     check_finite(f"{function}: the variables are not all finite", _by_path(numbers))
     return _by_path(unstack_blocks(numbers) if getattr(model, "scan", False) else numbers)

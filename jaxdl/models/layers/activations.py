@@ -1,4 +1,4 @@
-"""Activations: functions of JAX, and the one that learns."""
+"""Activations: JAX's functions, and PReLU, which has parameters."""
 
 import functools
 from collections.abc import Callable
@@ -11,21 +11,21 @@ import jax.numpy as jnp
 from jaxdl.arguments import check_flag, check_real, require, shown
 
 Activation: TypeAlias = Callable[..., Any]
-"""A function of an array (`flax.linen.relu`), or a class of modules (`PReLU`), of which every place makes its own."""
+"""A function of an array (`flax.linen.relu`), or a class of modules (`PReLU`), of which each layer makes its own."""
 
 
 class PReLU(nn.Module):
     """max(0, x) + a min(0, x), with a learned slope a for each channel.
 
-    No weight decay on the slopes, says the paper: it would push PReLU towards ReLU (`optim.no_bias_no_norm` spares
-    them).
+    The paper uses no weight decay on the slopes, since it would push PReLU towards ReLU: `optim.no_bias_no_norm` masks
+    them.
 
     Attributes:
       shared: whether all channels have one slope.
       initial_slope: where the slopes start.
 
     Raises:
-      ValueError: `shared` is no bool, or `initial_slope` no finite number.
+      ValueError: `shared` is not a bool, or `initial_slope` is not a finite number.
 
     Reference: He et al., `Delving Deep into Rectifiers`, 2015 (arXiv 1502.01852), sec. 2.1.
     """

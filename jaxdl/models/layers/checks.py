@@ -20,7 +20,7 @@ def check_initializers(function: str, **initializers: Callable) -> None:
 
 
 def check_floating(function: str, x: Any, *, at_least: int, layout: str, name: str = "the input") -> None:
-    """Raises unless x is an array of floating-point numbers with `at_least` axes; `layout` is what they are."""
+    """Raises unless x is a floating-point array of `at_least` or more axes; `layout` names them in the message."""
     require(
         hasattr(x, "shape") and hasattr(x, "dtype"), f"{function}: {name} must be an array {layout}, got {shown(x)}"
     )

@@ -1,9 +1,9 @@
-"""Convolution whose gradients stay fast on the CPU, inside loops too.
+"""Convolution whose gradients are fast on the CPU, inside loops too.
 
 XLA's CPU back end is fast only for convolutions in its canonical layout (NHWC inputs, HWIO kernels). The two
-gradient convolutions that autodiff writes are in other layouts; outside loops XLA rewrites them, but in the body of
-a `scan`, `while` or `lax.map` they fall to a naive path (`benchmarks/layers.py`: 20 to 40 times slower). `convolve`
-writes both in the canonical layout. On other back ends it is `lax.conv_general_dilated` and nothing more.
+convolutions in autodiff's gradient have other layouts. Outside loops XLA rewrites them; in the body of a `scan`,
+`while` or `lax.map` it computes them by a naive path (in `benchmarks/layers.py` about 20 times slower). `convolve`
+computes both in the canonical layout. On other back ends it is `lax.conv_general_dilated` alone.
 """
 
 import functools
@@ -28,9 +28,10 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 class Conv(nn.Module):
-    """A 2-D convolution: `flax.linen.Conv` with gradients that are fast on the CPU (see the module's docstring).
+    """A 2-D convolution: `flax.linen.Conv` with gradients that are fast on the CPU, inside loops too.
 
-    Parameters, their names and their initial numbers are Flax's.
+    Parameters, their names and their initial numbers are Flax's. On the CPU the gradients are computed in XLA's
+    canonical layout.
 
     Attributes:
       features: output channels.
@@ -41,15 +42,15 @@ class Conv(nn.Module):
         then covers (kernel_size - 1) dilation + 1 pixels. Flax's `kernel_dilation`, torch's `dilation`.
       use_bias: whether to add one number per output channel.
       feature_group_count: groups of channels that do not see each other; must divide both channel counts.
-      canonical_gradients: whether to write the gradients in XLA's canonical layout. By default on the CPU only, and
-        with one group. They support reverse-mode differentiation to any order but not forward mode (`jax.jvp`).
+      canonical_gradients: whether to compute the gradients in XLA's canonical layout. By default only on the CPU and
+        only for one group. They support reverse-mode differentiation to any order, but not forward mode (`jax.jvp`).
       dtype: dtype of the computation; by default the wider of the input's and the parameters'.
       param_dtype: dtype of the parameters.
       kernel_init, bias_init: initialisers.
 
     Raises:
-      ValueError: a value is out of its range, or the input is not floating point [batch, height, width, channels] or,
-        padded, smaller than the window.
+      ValueError: a value is out of its range; or the input is not floating point [batch, height, width, channels], or
+        is smaller than the window even with its padding.
     """
 
     features: int
@@ -195,8 +196,8 @@ def _canonical_bwd(strides, pads, dilation, residuals, cotangent):
     turned = jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3)
     dx = _forward(spread, turned, (1, 1), tuple(zip(before, after, strict=True)), dilation)
 
-    # dw: the images with the cotangent as kernel, the batch in the place of the channels; its rows and columns are as
-    # far apart as the window's. The barrier keeps XLA from folding the transpositions back into a layout of its own.
+    # dw: a convolution of the images with the cotangent as kernel, in which the batch takes the place of the channels.
+    # Its strides are the window's dilation. The barrier keeps XLA from folding the transpositions into another layout.
     inputs, weights = lax.optimization_barrier((jnp.transpose(x, (3, 1, 2, 0)), jnp.transpose(spread, (1, 2, 0, 3))))
     after = [r + e - i - p[0] for i, r, e, p in zip(image, reach, extent, pads, strict=True)]
     dw = _forward(inputs, weights, dilation, tuple((p[0], a) for p, a in zip(pads, after, strict=True)))

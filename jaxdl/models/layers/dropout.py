@@ -1,4 +1,4 @@
-"""Dropout and its kin. All draw from the random stream "dropout", in training only."""
+"""Dropout, spatial dropout, DropConnect and stochastic depth. All draw from the random stream "dropout"."""
 
 from typing import Any
 
@@ -16,10 +16,10 @@ from jaxdl.models.layers.initializers import Initializer, lecun_normal
 
 
 class Dropout(nn.Module):
-    """Zeroes each number with probability `rate` and divides the others by 1 - rate, so that means stay.
+    """Zeroes each number with probability `rate` and divides the others by 1 - rate, which keeps their mean.
 
-    `flax.linen.Dropout` with `train=` for its `deterministic=`. The papers scale in evaluation instead (AlexNet:
-    outputs times 0.5), which is the same function of parameters that are scaled once.
+    `flax.linen.Dropout` with `train=` in the place of `deterministic=`. The papers do not scale in training; in
+    evaluation they multiply by 1 - rate (AlexNet: by 0.5). The two differ only by a constant scaling of the parameters.
 
     Attributes:
       rate: probability of dropping, in [0, 1).
@@ -40,7 +40,7 @@ class Dropout(nn.Module):
 
 
 class SpatialDropout(nn.Module):
-    """Zeroes whole channels of an example: the pixels of a channel say much the same. Torch's Dropout2d.
+    """Zeroes whole channels of an example, because neighbouring pixels are correlated. Torch's Dropout2d.
 
     Attributes:
       rate: probability of dropping a channel, in [0, 1).
@@ -62,17 +62,17 @@ class SpatialDropout(nn.Module):
 
 
 class DropConnect(nn.Module):
-    """A dense layer that drops weights, another set for every example: activation((M * W) x + b).
+    """A dense layer that drops weights, drawn for every example: activation((M * W) x + b).
 
-    Each element of M [batch, inputs, features] is 0 with probability `rate`. In evaluation the pre-activation is its
-    expectation, (1 - rate) W x + b; or, as in the paper (its algorithm 2), with `samples` > 0 the mean of the
-    activation over draws from the normal distribution of the same mean and variance, for which evaluation needs the
-    stream "dropout", too. (The paper masks the bias with the weights; here it is kept.)
+    Each element of M [batch, inputs, features] is 0 with probability `rate`. In evaluation with `samples=0` the
+    pre-activation is its expectation, (1 - rate) W x + b. With `samples` > 0, as in the paper's algorithm 2, the result
+    is the mean of the activation over draws of the pre-activation from the normal distribution of the same mean and
+    variance; evaluation then needs the stream "dropout" too. (The paper also drops biases; here they are kept.)
 
     Attributes:
       features: outputs.
       rate: probability of dropping a weight, in [0, 1).
-      activation: applied here, since the paper's evaluation averages over it.
+      activation: applied in this layer, because the paper's evaluation averages its values.
       samples: draws in evaluation; 0 for the activation of the mean.
       dtype: dtype of the computation; by default the input's.
       kernel_init: initialiser of the weights.
@@ -126,13 +126,13 @@ class StochasticDepth(nn.Module):
 
         training: b f(x), b = 1 with probability `survival`, else 0;   evaluation: survival f(x)
 
-    What is left out has gradient zero; its BatchNorm statistics are still updated.
+    A branch that is left out has gradients of 0; its BatchNorm statistics are still updated.
 
     Attributes:
-      per_example: whether every example draws its own b. The paper draws one for the batch.
+      per_example: whether b is drawn for every example. The paper draws one b for the batch.
 
     Raises:
-      ValueError: `per_example` is no bool.
+      ValueError: `per_example` is not a bool.
 
     Reference: Huang et al., `Deep Networks with Stochastic Depth`, 2016 (arXiv 1603.09382).
     """
@@ -145,10 +145,10 @@ class StochasticDepth(nn.Module):
 
     @nn.compact
     def __call__(self, branch: jax.Array, survival: Any, *, train: bool) -> jax.Array:
-        """Maps a branch's output [batch, ...] to the same shape; `survival` is a probability, also a traced one.
+        """Maps a branch's output [batch, ...] to the same shape; `survival` is a probability, and may be traced.
 
         Raises:
-          ValueError: `survival` is a plain number out of (0, 1].
+          ValueError: `survival` is a plain number outside (0, 1].
         """
         if not isinstance(survival, jax.Array):
             _check_probability("StochasticDepth", "survival", survival)
@@ -160,7 +160,7 @@ class StochasticDepth(nn.Module):
 
 
 def linear_decay(final: float, layers: int) -> tuple[float, ...]:
-    """Survival probabilities of stochastic depth, 1 - l / L (1 - final) for the branches l = 1 ... L.
+    """Survival probabilities of stochastic depth: 1 - (l / L) (1 - final) for the branches l = 1 ... L = `layers`.
 
     Raises:
       ValueError: `final` is not in (0, 1], or `layers` is below 1.

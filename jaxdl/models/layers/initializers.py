@@ -1,8 +1,7 @@
-"""Weight initialisers that draw flat and reshape.
+"""Weight initialisers that draw a flat vector and reshape it.
 
-The numbers are those of `jax.nn.initializers`, bitwise (for normal draws on jax 0.12, which multiplies them in another
-order, to the last bit or two); only the draw happens on a flat vector, because XLA compiles a four-dimensional one
-more slowly.
+The numbers are bitwise those of `jax.nn.initializers`. (Normal draws on jax 0.12, which multiplies in another order,
+may differ in the last bit or two.)
 """
 
 import math
@@ -17,7 +16,7 @@ from jaxdl.arguments import check_choice, check_real, require
 
 Initializer: TypeAlias = Callable[[jax.Array, Sequence[int], DTypeLike], jax.Array]
 
-_TRUNCATED_STD = 0.87962566103423978  # standard deviation of a normal variable cut off at two of its own
+_TRUNCATED_STD = 0.87962566103423978  # standard deviation of a standard normal variable cut off at -2 and 2
 
 
 def variance_scaling(
@@ -38,7 +37,8 @@ def variance_scaling(
       An initialiser `(key, shape, dtype) -> array`, equal to `jax.nn.initializers.variance_scaling`'s.
 
     Raises:
-      ValueError: a negative scale, an unknown mode or distribution, or (when called) a shape of fewer than two axes.
+      ValueError: `scale` is negative, `mode` or `distribution` is unknown, or (when called) a shape has fewer than two
+        axes.
     """
     check_real("variance_scaling", "scale", scale, at_least=0)
     check_choice("variance_scaling", "mode", mode, ("fan_in", "fan_out", "fan_avg"))
@@ -63,10 +63,10 @@ def variance_scaling(
 
 
 def normal(std: float) -> Initializer:
-    """Weights of mean 0 and standard deviation `std`, whatever the fans: the papers' initialisation before 2015.
+    """Normal weights of mean 0 and standard deviation `std`, whatever the fans, as in AlexNet's paper.
 
     Raises:
-      ValueError: a negative `std`.
+      ValueError: `std` is negative.
     """
     check_real("normal", "std", std, at_least=0)
 

@@ -14,11 +14,11 @@ from jaxdl.models.layers.initializers import Initializer, lecun_normal
 class LocalConv(nn.Module):
     """A locally connected layer: every output pixel has its own kernel and bias. Stride 1.
 
-    `flax.linen.ConvLocal` with the same parameters and numbers, as one matrix product a pixel: its gradient takes a
-    seventh of the time on the CPU (`benchmarks/layers.py`).
+    It has the parameters and gives the numbers of `flax.linen.ConvLocal`, but computes one matrix product for each
+    pixel. On the CPU its gradient takes a seventh of the time outside of loops (`benchmarks/layers.py`).
 
-    Parameters: kernel [height, width, channels * window^2, features] (channel by channel, row by row), bias
-    [height, width, features], for the output's height and width.
+    Parameters, for the output's height and width: kernel [height, width, channels * window^2, features], whose third
+    axis is ordered by channel, row and column, and bias [height, width, features].
 
     Attributes:
       features: output channels.
@@ -28,7 +28,7 @@ class LocalConv(nn.Module):
       kernel_init, bias_init: initialisers.
 
     Raises:
-      ValueError: a value is below 1 (padding: 0), or the input is not images at least as large as the window.
+      ValueError: a value is below 1 (`padding`: below 0), or the input is not images at least as large as the window.
 
     Reference: cuda-convnet, layer type `local`; as in its `layers-conv-local-13pct.cfg`.
     """

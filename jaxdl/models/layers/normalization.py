@@ -1,4 +1,4 @@
-"""Normalisations behind one field: batch, layer, instance and group, interchangeable in every model.
+"""Batch, layer, instance and group normalisation, interchangeable in every model.
 
     y = scale (x - mean) / sqrt(variance + epsilon) + bias
 
@@ -12,8 +12,9 @@ with one scale and bias per channel. They differ in what the mean and variance a
 | `InstanceNorm` | height, width |
 | `GroupNorm` | height, width, the channels of a group |
 
-A model's field `norm` takes one of these classes, a `functools.partial` of one, or None. It takes Flax's classes of the
-same names, too, whose `LayerNorm` is over channels alone and whose `GroupNorm` has 32 groups. `normalize` calls either.
+A model's field `norm` takes one of these classes, a `functools.partial` of one, or None. It also takes Flax's classes
+of the same names; Flax's `LayerNorm` is over channels alone, and its `GroupNorm` has 32 groups. `normalize` calls both
+kinds.
 """
 
 import contextlib
@@ -34,9 +35,9 @@ from jaxdl.models.layers.checks import check_floating, check_initializers
 from jaxdl.models.layers.initializers import Initializer
 
 Norm: TypeAlias = Callable[..., nn.Module]
-"""Makes a module that takes `x`, and as a keyword `train`, `use_running_average` (as Flax's BatchNorm) or neither.
+"""Makes a module, when called with `scale_init`, `dtype` and `name`.
 
-It is made with `scale_init`, `dtype` and `name`.
+The module takes `x`, and the keyword `train`, or `use_running_average` (as Flax's BatchNorm), or neither.
 """
 
 _across: contextvars.ContextVar[str | None] = contextvars.ContextVar("_across", default=None)
@@ -46,8 +47,8 @@ _across: contextvars.ContextVar[str | None] = contextvars.ContextVar("_across", 
 def synchronized_statistics(axis_name: str | None) -> Iterator[None]:
     """While a model is traced in this context, every `BatchNorm` without an `axis_name` takes this one.
 
-    That is how one model runs on one device and on many: `train.make_step` knows the axis, the model need not. Flax's
-    BatchNorm takes it, too, where it stands in the field `norm` of a jaxdl model.
+    So one model runs on one device and on many: `train.make_step` sets the axis, and the model does not name it.
+    Flax's BatchNorm takes it too if it is given as the field `norm` of a jaxdl model.
     """
     before = _across.set(axis_name)
     try:
@@ -63,24 +64,24 @@ class BatchNorm(nn.Module):
 
         running <- momentum running + (1 - momentum) batch
 
-    where the batch's variance enters as the unbiased estimate, n / (n - 1) times the biased one. Differs from
-    `flax.linen.BatchNorm` in that alone, in `momentum`'s default (theirs 0.99) and in rounding. The variance is one
-    pass over the input, as theirs, E d^2 - (E d)^2, but d is the distance from one number of this very batch (in the
-    middle of its first example), not from 0. So a mean that is large against the deviation costs no digits. If that
-    number is z deviations off the mean, the variance's relative error is about 1 + z^2 times float32's 6e-8; and if the
-    whole first example of n is off, at most about n times.
+    where the batch's variance is the unbiased estimate, n / (n - 1) times the biased one. `flax.linen.BatchNorm`
+    differs in this, in the default of `momentum` (0.99) and in rounding. Both compute the variance in one pass over the
+    input, as E d^2 - (E d)^2. In Flax d is the distance from 0. Here it is the distance from one number of the batch,
+    in the middle of its first example, so that a mean that is large against the deviation costs no digits. If that
+    number is z deviations off the mean, the relative error of the variance is about 1 + z^2 times float32's 6e-8; if
+    the whole first example of n examples is far off, it is at most about n times 6e-8.
 
-    Collections: "params" (scale, bias), "batch_stats" (mean, var), all float32 [channels]; what torch calls weight,
+    Collections: "params" (scale, bias) and "batch_stats" (mean, var), all float32 [channels]. Torch calls them weight,
     bias, running_mean and running_var.
 
     Attributes:
       momentum: weight of the old running statistics; torch's `momentum` is 1 minus this.
       epsilon: added to the variance.
-      unbiased: whether the running variance is of the unbiased estimate. False is what Flax and the paper's average
-        over batches without the factor would give.
-      axis_name: name of a mapped axis (of pmap or shard_map) to take the batch's statistics over, too; by default
-        what `synchronized_statistics` says (`train.make_step` calls it), and else each device normalises by its own
-        part.
+      unbiased: whether the running variance averages the unbiased estimates, as in torch, or the biased ones, as in
+        Flax.
+      axis_name: name of a mapped axis (of pmap or shard_map) over which the batch's statistics are taken too. By
+        default it is the axis of `synchronized_statistics`, which `train.make_step` calls; outside of that context each
+        device normalises by its own part of the batch.
       scale_init: initialiser of the scale; zeros for the last one of a residual branch is "zero gamma".
       dtype: dtype of the output; by default the input's. Statistics are float32 or wider.
 
@@ -113,7 +114,7 @@ class BatchNorm(nn.Module):
         var = self.variable("batch_stats", "var", jnp.ones, channels)
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if train:
-            # The origin only says where distances are taken from: in exact arithmetic nothing depends on it.
+            # In exact arithmetic the results do not depend on the origin, so its gradient is 0.
             origin = lax.stop_gradient(_middle_of_first_example(wide))
             distance = wide - origin
             centre, batch_mean, batch_var, count = self._batch_statistics(origin, distance)
@@ -129,7 +130,7 @@ class BatchNorm(nn.Module):
         return y.astype(self.dtype or x.dtype)
 
     def _batch_statistics(self, origin: jax.Array, distance: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, int]:
-        """Each channel's mean as a distance from `origin` and as it is, its biased variance, and how many numbers."""
+        """Each channel's mean minus `origin`, its mean, its biased variance, and how many numbers it has."""
         axes = tuple(range(distance.ndim - 1))
         count = distance.size // distance.shape[-1]
         mean, square = jnp.mean(distance, axes), jnp.mean(jnp.square(distance), axes)
@@ -137,9 +138,9 @@ class BatchNorm(nn.Module):
         axis_name = self.axis_name or _across.get()
         if axis_name is None or self.is_initializing():
             return mean, origin + mean, variance, count
-        # Each device has an origin of its own, so that means of squares cannot be averaged: every device gets the
-        # moments of all in one message, and pools them about the first one's origin. The message is a sum in which each
-        # fills its own place, not an all_gather, so that shard_map knows the results to be the same everywhere.
+        # Each device has an origin of its own, so means of squares cannot be averaged. Every device gets the moments of
+        # all devices in one message, and pools them about the first device's origin. The message is a psum in which
+        # each device fills its own place, not an all_gather: so shard_map knows that the results are equal everywhere.
         devices = lax.axis_size(axis_name)
         own = (jnp.arange(devices) == lax.axis_index(axis_name))[:, None]
         moments = jnp.stack([jnp.where(own, moment, 0) for moment in (origin, mean, variance)])
@@ -151,9 +152,9 @@ class BatchNorm(nn.Module):
 
 
 def _middle_of_first_example(x: jax.Array) -> jax.Array:
-    """Each channel's number at the middle position of [batch, ..., channels]'s first example.
+    """Each channel's number at the middle position of the first example of x [batch, ..., channels].
 
-    Not a mean over positions: that small sum, on which all else waits, took 13 % of a ResNet-20 step on a CPU.
+    The mean over positions would be more exact, but it made a ResNet-20 step on a CPU 13 % slower.
     """
     return x[(0, *(side // 2 for side in x.shape[1:-1]))]
 
@@ -164,9 +165,10 @@ class GroupNorm(nn.Module):
     The same in training and evaluation, whatever the batch. The variance is the biased one.
 
     Attributes:
-      groups: how many groups of neighbouring channels; must divide the channels. 1 is `LayerNorm`, as many as there are
-        channels `InstanceNorm`. By default the greatest divisor of the channels that is at most 32 and leaves two or
-        more channels in a group: the paper's 32 for 64, 128, 256, ... channels, 8 for 16; 1 where there is none.
+      groups: how many groups of neighbouring channels; must divide the channels. One group is `LayerNorm`; as many
+        groups as channels are `InstanceNorm`. By default the greatest divisor of the channels that is at most 32 and
+        leaves two or more channels in a group: the paper's 32 for 64, 128, 256, ... channels, 8 for 16; 1 if there is
+        none.
       epsilon: added to the variance.
       scale_init, dtype: as for `BatchNorm`.
 
@@ -260,8 +262,8 @@ def normalize(norm: Norm, x: jax.Array, *, train: bool, **fields: Any) -> jax.Ar
     Args:
       norm: makes the module.
       x: [batch, ..., channels].
-      train: whether it is training; modules are told as far as they ask, by `train` or `use_running_average`.
-      fields: of the module, `name` and `dtype` for example.
+      train: whether it is training. It is passed as `train` or `use_running_average` to modules that take one of them.
+      fields: fields of the module, `name` and `dtype` for example.
 
     Returns:
       An array like x.
@@ -302,7 +304,7 @@ def check_norm(function: str, norm: Any, name: str = "norm") -> None:
 
 
 def _check_fields(module) -> None:
-    """What all of them have."""
+    """Checks the fields that all normalisations have."""
     name = type(module).__name__
     check_real(name, "epsilon", module.epsilon, at_least=0)
     check_initializers(name, scale_init=module.scale_init)

@@ -18,23 +18,23 @@ def max_pool(
     With `stride < window` the windows overlap, as in AlexNet (window 3, stride 2). The gradient goes to the first of
     equal maxima in row order, as in torch and `flax.linen.max_pool`; a NaN in a window is its maximum.
 
-    On the CPU the maximum is taken over strided slices: XLA's own gradient (select-and-scatter) is 11 to 24 times
-    slower there (`benchmarks/layers.py`). Elsewhere it is `lax.reduce_window`.
+    On the CPU the maximum is taken over strided slices, because XLA's own gradient (select-and-scatter) is 11 to 24
+    times slower there (`benchmarks/layers.py`). On other back ends it is `lax.reduce_window`.
 
     Args:
       x: [batch, height, width, channels], floating point.
       window: side of the windows.
       stride: step between windows; by default `window`.
-      padding: pixels added on all sides that are never the maximum; at most half the window.
-      ceil_mode: whether a last window that passes the edge counts, as long as it starts inside (cuda-convnet: from 32
-        to 16, 8 and 4 pixels with window 3 and stride 2); by default it is left out.
+      padding: pixels added on all sides, which are never the maximum; at most half the window.
+      ceil_mode: whether there is a last window that passes the edge, if it starts inside (as in cuda-convnet, where
+        window 3 and stride 2 give 16, 8 and 4 from 32 pixels). By default there is none.
 
     Returns:
       [batch, new height, new width, channels]: (side + 2 padding - window) / stride + 1, rounded down, or up with
       `ceil_mode`.
 
     Raises:
-      ValueError: a value is out of its range, or images are smaller than the window.
+      ValueError: a value is out of its range, or the images are smaller than the window.
 
     Reference: AlexNet, `ImageNet Classification with Deep Convolutional Neural Networks`, 2012, sec. 3.4.
     """
@@ -46,7 +46,7 @@ def max_pool(
         )
     best, *others = _slices(_pad(x, pads, lowest), window, stride)
     for part in others:
-        # Only a greater value (or NaN) takes over, so that the first of equals keeps the gradient.
+        # Only a greater value (or NaN) replaces the best one, so that the first of equal values gets the gradient.
         best = lax.select((part > best) | jnp.isnan(part), part, best)
     return best
 
@@ -106,20 +106,20 @@ def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
 
 
 class FractionalMaxPool(nn.Module):
-    """Max pooling whose windows vary in size so that images shrink by a ratio that is no whole number.
+    """Max pooling with windows of different sizes, so that images shrink by a ratio that is not a whole number.
 
-    The regions are drawn anew in every training step (one draw for the batch, from the stream "dropout"). In evaluation
-    they are drawn too if that stream is given, so that several passes can be averaged as in the paper; otherwise they
-    are the pseudo-random ones in the middle of their range, always the same.
+    The windows are drawn anew in every training step (one draw for the batch, from the stream "dropout"). In evaluation
+    they are drawn too if that stream is given, so that several passes can be averaged as in the paper. Otherwise they
+    are always the same: the pseudo-random windows with u in the middle of its range.
 
     Attributes:
-      ratio: side of the input by side of the output, at least 1; the output's is rounded down.
-      overlapping: whether each window takes the next one's first row and column in.
-      pseudo_random: whether rows are split at ceil(alpha (i + u)) with one u drawn for all of them, rather than with
-        window sizes in random order.
+      ratio: side of the input divided by side of the output, at least 1; the output's side is rounded down.
+      overlapping: whether each window includes the first row and column of the next one.
+      pseudo_random: whether rows are split at ceil(alpha (i + u)) with one u drawn for all i, rather than into windows
+        whose sizes are in random order.
 
     Raises:
-      ValueError: a value is out of its range, or `ratio` so large that nothing is left.
+      ValueError: a value is out of its range, or `ratio` is so large that no pixel would be left.
 
     Reference: Graham, `Fractional Max-Pooling`, 2014 (arXiv 1412.6071).
     """
@@ -198,7 +198,7 @@ def _region_means(n: int, size: int) -> np.ndarray:
 
 
 def _pseudo_random_bounds(u, n: int, size: int) -> jax.Array:
-    """Where `size` windows that split n pixels begin and end: size + 1 numbers from 0 to n, int32.
+    """The bounds of `size` windows that split n pixels: size + 1 numbers from 0 to n, int32.
 
     u in [0, 1) is scaled to the range in which all windows have floor(n / size) pixels or one more.
     """
@@ -222,6 +222,6 @@ def _max_between(x, bounds, axis: int, size: int, overlapping: bool):
     starts, ends = bounds[:-1], jnp.minimum(bounds[1:] + overlapping, n)
     best = jnp.take(x, starts, axis)
     for offset in range(1, -(-n // size) + overlapping):
-        # Where a window is shorter, its last row stands in once more.
+        # In a shorter window the last row is used again.
         best = jnp.maximum(best, jnp.take(x, jnp.minimum(starts + offset, ends - 1), axis))
     return best

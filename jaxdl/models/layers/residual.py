@@ -1,4 +1,4 @@
-"""Skip connections: shortcuts A, B and C of the ResNet paper, adding and concatenating."""
+"""Skip connections: shortcuts A, B and C of the ResNet paper; addition and concatenation."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -13,7 +13,7 @@ Project: TypeAlias = Callable[[jax.Array], jax.Array]
 """A 1x1 convolution to the block's width and stride, with its normalisation; makes its parameters when called."""
 
 Shortcut: TypeAlias = Callable[[jax.Array, int, int, Project], jax.Array]
-"""(x, features, stride, project) -> what the branch's output is added to."""
+"""(x, features, stride, project) -> the array to which the output of the branch is added."""
 
 
 def check_shortcut(function: str, shortcut: Any) -> None:
@@ -26,12 +26,12 @@ def check_shortcut(function: str, shortcut: Any) -> None:
 
 
 def shortcut_a(x: jax.Array, features: int, stride: int, project: Project) -> jax.Array:
-    """Option A: no parameters. Every `stride`-th pixel, and channels of zeros before and after those that are there.
+    """Option A, without parameters: every `stride`-th pixel, with channels of zeros before and after those of x.
 
     Args:
       x: [batch, height, width, channels].
-      features: channels needed, at least those of x.
-      stride: of the block.
+      features: channels of the result, at least as many as x has.
+      stride: the block's stride.
       project: not used.
 
     Returns:
@@ -40,8 +40,8 @@ def shortcut_a(x: jax.Array, features: int, stride: int, project: Project) -> ja
     Raises:
       ValueError: x has more channels than `features`.
 
-    Reference: He et al., `Deep Residual Learning`, 2015 (arXiv 1512.03385), sec. 4.1. It does not say on which side the
-    zeros stand; both is what the pretrained CIFAR ResNets of akamaster/pytorch_resnet_cifar10 have.
+    Reference: He et al., `Deep Residual Learning`, 2015 (arXiv 1512.03385), sec. 4.1. The paper does not say on which
+    side the zeros stand; the pretrained CIFAR ResNets of akamaster/pytorch_resnet_cifar10 have them on both.
     """
     del project
     check_images("shortcut_a", x, "x")

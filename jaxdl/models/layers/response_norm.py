@@ -1,4 +1,4 @@
-"""Local response normalisation: neighbours inhibit each other. AlexNet's form and cuda-convnet's two."""
+"""Local response normalisation, in AlexNet's form and in the two forms of cuda-convnet."""
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +18,12 @@ def local_response_norm(
     k: float = 2.0,
     divide_by_size: bool = False,
 ) -> jax.Array:
-    """Divides every number by a power of the squares at its place in the neighbouring channels.
+    """Divides every number by a power of the sum of squares over the neighbouring channels at its pixel.
 
         b_i = a_i / (k + alpha sum_j a_j^2)^beta,   j from i - size // 2 to i + (size - 1) // 2, inside the channels
 
-    as in AlexNet. With `divide_by_size` alpha is divided by `size` (by the full size at the first and last channels
-    too): cuda-convnet's `cmrnorm`, with k=1, and torch's `LocalResponseNorm(size, alpha, beta, k)`, which is
+    as in AlexNet. With `divide_by_size` alpha is divided by `size` (the full size, also at the first and last
+    channels). With k=1 this is cuda-convnet's `cmrnorm`. Torch's `LocalResponseNorm(size, alpha, beta, k)` is
 
         local_response_norm(x, size=size, alpha=alpha, beta=beta, k=k, divide_by_size=True)
 
@@ -32,8 +32,8 @@ def local_response_norm(
       size: channels that enter each sum.
       alpha: weight of the sum.
       beta: exponent.
-      k: what is added, so that small activations stay what they are (but for k^-beta).
-      divide_by_size: whether the sum is a mean.
+      k: added to the sum, so that small activations are only multiplied by k^-beta; positive.
+      divide_by_size: whether to take the mean of the squares rather than the sum.
 
     Returns:
       The same shape and dtype; computed in float32 or wider.
@@ -54,7 +54,7 @@ def local_response_norm(
 def spatial_response_norm(
     x: jax.Array, *, size: int = 3, alpha: float = 5e-5, beta: float = 0.75, k: float = 1.0
 ) -> jax.Array:
-    """Divides every number by a power of the squares around it in its own channel: cuda-convnet's `rnorm`.
+    """Divides every number by a power of the mean square around it in its own channel: cuda-convnet's `rnorm`.
 
         b_rc = a_rc / (k + alpha / size^2 sum_{r'c'} a_{r'c'}^2)^beta
 
@@ -65,13 +65,13 @@ def spatial_response_norm(
       size: side of the window.
       alpha: weight of the mean of squares.
       beta: exponent.
-      k: what is added.
+      k: added to the mean; positive.
 
     Returns:
       The same shape and dtype; computed in float32 or wider.
 
     Raises:
-      ValueError: as `local_response_norm`, or the input is not images.
+      ValueError: as for `local_response_norm`, or the input is not images.
 
     Reference: cuda-convnet, layer type `rnorm`, as in its `layers-18pct.cfg`.
     """
