@@ -20,7 +20,7 @@ NOT_CARRIED = ("params", "losses", "intermediates")
 class ModelShapes(NamedTuple):
     """Trees of `jax.ShapeDtypeStruct`."""
 
-    variables: dict[str, Any]  # by collection, without those of `NOT_CARRIED` (but with "params")
+    variables: dict[str, Any]  # by collection: "params", and what a training carries along
     outputs: Any  # for one example, in evaluation
     convolutions: bool  # whether the module computes convolutions
 
@@ -34,7 +34,15 @@ def init_model(model: nn.Module, key: jax.Array, inputs: Any) -> dict[str, Any]:
     """The variables that a module initialises for inputs [batch, ...], by collection."""
     mode: dict[str, Any] = _mode(model, False)
     drawn = model.init({"params": key}, inputs, **mode)
-    return {name: tree for name, tree in drawn.items() if name == "params" or name not in NOT_CARRIED}
+    return {
+        name: tree for name, tree in drawn.items() if name == "params" or not (name in NOT_CARRIED or _is_sown(tree))
+    }
+
+
+def _is_sown(tree: Any) -> bool:
+    """Whether a collection comes of `self.sow`, which appends to tuples: it would grow with every step."""
+    nodes = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, tuple))
+    return any(isinstance(node, tuple) for node in nodes)
 
 
 def _mode(model: nn.Module, train: bool) -> dict[str, bool]:

@@ -125,6 +125,9 @@ def _key(value: Any, seen: dict[int, int], *, frozen: bool) -> Hashable:
         return np.ndarray, value.dtype.str, value.shape, value.tobytes()
     if isinstance(value, types.MethodType):
         return types.MethodType, part(value.__func__), part(value.__self__)
+    if not is_of_library(type(value)) and hasattr(value, "__dict__"):
+        # The object itself, as it is now: a loss whose weight was changed computes something else.
+        return type(value), _Same(value), *((name, part(item)) for name, item in vars(value).items())
     try:
         hash(value)
     except TypeError:

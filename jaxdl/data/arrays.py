@@ -85,6 +85,10 @@ def _narrowed(name: str, tree: Any) -> Any:
             raise ValueError(
                 f"from_arrays: {name} must be of one length in each axis, got {shown(leaf)}; fill the rows up"
             ) from error
+        require(
+            not isinstance(leaf, np.ma.MaskedArray),
+            f"from_arrays: {name} must be plain arrays, got a masked one; use array.filled(0), or leave rows out",
+        )
         remedy = "leave out what is missing" if array.dtype == object else "convert them first"
         if array.dtype.kind in "US" and name == "targets":
             remedy = "names, targets = np.unique(targets, return_inverse=True) makes class numbers; pass classes=names"

@@ -110,7 +110,8 @@ def _check_images(where: str, images: Any) -> None:
     require(images.size > 0, f"{where}: {what}, {got}, which holds no images")
     if images.ndim == 3:
         raise ValueError(f"{where}: {what}, {got}; add an axis of one channel, images[..., None]")
-    require(images.ndim == 4, f"{where}: {what}, {got}")
+    remedy = "; for bytes that are no images use .astype(np.int32), or np.float32" if images.ndim < 3 else ""
+    require(images.ndim == 4, f"{where}: {what}, {got}{remedy}")
     require(
         not looks_channels_first(images.shape[1:]),
         f"{where}: {what}, {got}, which looks like [n, channels, height, width]; use images.transpose(0, 2, 3, 1)",

@@ -132,7 +132,13 @@ def _updated(model, preprocess, params, batch_stats, images, key):
 def _layers(model, preprocess, params, images) -> tuple[dict[str, Any], dict[str, _Facts]]:
     """The shapes of a model's batch statistics, and the facts about each BatchNorm. Nothing is computed."""
     inputs = jax.eval_shape(preprocess, images) if preprocess else images
-    empty = model_shapes(model, inputs).variables.get("batch_stats", {})
+    variables = model_shapes(model, inputs).variables
+    empty = variables.get("batch_stats", {})
+    own = sorted(set(variables) - {"params", "batch_stats"})
+    require(
+        not own,
+        f"update_batch_stats: {type(model).__name__} keeps {', '.join(own)}, too, and only BatchNorms are known",
+    )
     facts: dict[str, _Facts] = {}
 
     def record(call, arguments, keywords, context):

@@ -389,6 +389,12 @@ def member_variables(function: str, model: nn.Module, members: Params, needed: d
         f"{function}: {type(model).__name__} has batch statistics, and these members have none; pass "
         'optim.snapshot_variables, or {"params": ..., "batch_stats": ...} with those of ensemble.update_batch_stats',
     )
+    others = sorted(set(needed) - set(variables) - {"params", "batch_stats"})
+    if others:
+        raise ValueError(
+            f"{function}: {type(model).__name__} keeps {', '.join(others)}, which these members lack "
+            f"(snapshots keep parameters and batch statistics); add them, stacked: {{**members, {others[0]!r}: ...}}"
+        )
     variables = {name: variables[name] for name in needed if name in variables}
     leaves = jax.tree.leaves(variables)
     are_arrays = bool(leaves) and all(hasattr(leaf, "shape") for leaf in leaves)

@@ -20,6 +20,7 @@ from jaxdl.train.sharding import Layout, Spread, layout_of
 from jaxdl.train.state import TrainState
 from jaxdl.train.step import MOST_IN_FLIGHT
 from jaxdl.train.update import Rule, train_step
+from jaxdl.tree import find_states
 
 _BLOCK = MOST_IN_FLIGHT  # greatest number of single steps whose metrics are fetched together
 _SCANNED_BLOCK = 1024  # greatest number of steps in one compiled loop
@@ -84,6 +85,8 @@ class Alone:
     def observe(self, state: TrainState, found: Metrics, active: np.ndarray) -> TrainState:
         """The state after its error or loss in the evaluation was passed to `optim.reduce_on_plateau`."""
         del active
+        if not find_states(state.opt_state, optim.PlateauState):
+            return state
         return state._replace(opt_state=self._layout.place(optim.observe(state.opt_state, judgement(found))))
 
     def place(self, state: TrainState) -> TrainState:

@@ -29,7 +29,9 @@ def describe_run(
     **settings: Any,
 ) -> dict[str, Any]:
     """The description kept beside the arrays: settings that must not change, and those whose change is a warning."""
-    parts = {"model": task.model, "loss": task.loss, "metrics": None if task.metrics is None else dict(task.metrics)}
+    parts = {"model": task.model, "loss": task.loss}
+    parts |= {"metrics": "by default" if task.metrics is None else [name for name, _ in task.metrics]}
+    parts |= {f"metrics[{name!r}]": metric for name, metric in task.metrics or ()}
     parts |= {"preprocess": task.preprocess, "augment": task.augment}
     described = {}
     # A checkpoint holds them, so those of a state that is given in its place would be lost without a word.

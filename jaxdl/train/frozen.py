@@ -33,6 +33,23 @@ def frozen_modules_evaluate(frozen: Any | None) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def axis_left_out(axis: str | None, present: bool) -> Iterator[None]:
+    """Within it, Flax's BatchNorms with this `axis_name` run without, unless the axis is `present`.
+
+    So a module that is made for several devices runs on one.
+    """
+
+    def intercept(call, arguments, keywords, context):
+        module = context.module
+        if isinstance(module, nn.BatchNorm) and module.axis_name == axis:
+            object.__setattr__(module, "axis_name", None)  # of this call's own copy of the module
+        return call(*arguments, **keywords)
+
+    with contextlib.nullcontext() if present else nn.intercept_methods(intercept):
+        yield
+
+
 def frozen_statistics(frozen: Any | None, before: Params, after: Params) -> Params:
     """The batch statistics after a step; for modules whose parameters are all frozen, those before it."""
     if frozen is None:

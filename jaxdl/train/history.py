@@ -62,13 +62,17 @@ class History(NamedTuple):
     def add_steps(self, steps: Metrics, seconds: float, after: int) -> "History":
         """This history and the metrics of the steps `after + 1`, `after + 2`, ...; `seconds` is how long they took."""
         step = np.arange(after + 1, after + 1 + len(steps.loss), dtype=np.int32)
-        norm = [] if steps.gradient_norm is None else [steps.gradient_norm]
+        norms = self.gradient_norm
+        if len(norms) or steps.gradient_norm is not None:  # NaN for updates that were made without
+            unknown = np.full(len(self.step) - len(norms), np.nan, np.float32)
+            newest = np.full(len(step), np.nan, np.float32) if steps.gradient_norm is None else steps.gradient_norm
+            norms = np.concatenate([norms, unknown, newest])
         return self._replace(
             step=np.concatenate([self.step, step]),
             loss=np.concatenate([self.loss, steps.loss]),
             metrics=_joined(self.metrics, steps.metrics, np.float32),
             learning_rate=np.concatenate([self.learning_rate, steps.learning_rate]),
-            gradient_norm=np.concatenate([self.gradient_norm, *norm]),
+            gradient_norm=norms,
             seconds=self.seconds + seconds,
         )
 

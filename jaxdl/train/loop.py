@@ -182,6 +182,8 @@ def fit(
     )
     shapes = check_task("fit", task, train_set, batch_size)
     check_variables("fit", model, state.variables, shapes)
+    if eval_set is not None:
+        check_task("fit", task, eval_set, batch_size, training=False)
     check_watchers("fit", watch, eval_set, task.metrics_for(shapes.outputs, train_set.example.targets))
     check_order("fit", tx, state.params, state.batch_stats)
     step = int(state.step)
@@ -233,7 +235,7 @@ def tell(run: Run, watchers: Sequence[Watcher]) -> None:
         for event in run.events():
             for watcher in watchers:
                 ends = watcher(event)
-                if isinstance(ends, bool | np.bool_) and ends:
+                if isinstance(ends, int | np.generic | np.ndarray | jax.Array) and np.ndim(ends) == 0 and bool(ends):
                     run.end(event.member)
     except BaseException:
         for event in run.ends():
@@ -268,7 +270,7 @@ def check_evaluation(
         )
         return None
     check_dataset(function, "eval_set", eval_set)
-    train_kind, eval_kind = ((s.example, len(s.class_names)) for s in (train_set, eval_set))
+    train_kind, eval_kind = ((s.example.inputs, len(s.class_names)) for s in (train_set, eval_set))
     require(
         train_kind == eval_kind,
         f"{function}: train_set and eval_set differ: {train_set!r} and {eval_set!r}; pass two splits of one data set",

@@ -109,7 +109,8 @@ def population(
         would be slow in compiled loops there, such as Flax's own. (`benchmarks/population.py` compares them.)
       devices: devices over which "vmap" and "map" spread the members; as many are used as divide the number of members.
         By default all devices of this process.
-      checkpoint_dir: as for `fit`. With "loop" each member has a folder of its own in it.
+      checkpoint_dir: as for `fit`. With "vmap" and "map" a member that was ended stays so when the population is
+        resumed; with "loop" `stop` and the watchers decide again, and each member has a folder of its own in it.
       checkpoint_every: as for `fit`.
       keep_checkpoints: how many of the newest checkpoints stay.
       progress: True for a progress bar, False for none, or a function that is called with (steps of all members, newest
@@ -162,6 +163,8 @@ def population(
     )
     shapes = check_task(name, task, train_set, batch_size)
     check_watchers(name, watch, eval_set, task.metrics_for(shapes.outputs, train_set.example.targets))
+    if eval_set is not None and isinstance(eval_set, Dataset):
+        check_task(name, task, eval_set, batch_size, training=False)
     states = _first_states(task, tx, train_set, keys, hyperparams)
     eval_every = check_evaluation(name, train_set, eval_set, eval_every, steps_per_epoch, states[0])
     mesh = members_mesh(name, len(keys), devices)
@@ -169,6 +172,8 @@ def population(
         via = _fastest(rule, shapes.convolutions, states[0], train_set, batch_size, mesh.size)
     watchers = [*watch] if stop is None else [*watch, _Stop(stop)]
 
+    if checkpoint_dir is not None:
+        _check_folder(Path(checkpoint_dir), alone=via == "loop")
     if via == "loop":
         arguments: dict[str, Any] = {"batch_size": batch_size, "loss": loss, "metrics": metrics}
         arguments |= {"preprocess": preprocess, "augment": augment, "accumulate": accumulate}
@@ -265,6 +270,18 @@ def _fastest(
         return "map"
     one = functools.partial(train_step, rule=rule, spread=Spread())
     return "map" if convolutions_in_loops(one, state, with_batch(train_set.example, batch_size)) == "fast" else "loop"
+
+
+def _check_folder(folder: Path, *, alone: bool) -> None:
+    """Raises `ValueError` if a folder has checkpoints of the other kind: of members alone, or of all together."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    others = [name for name in names if (name.isdigit() if alone else name.startswith("member_"))]
+    kind = "members side by side, or of a single run" if alone else 'members one by one (via="loop")'
+    require(
+        not others,
+        f"population: checkpoint_dir={str(folder)!r} has checkpoints of {kind}; pass the same via=, or "
+        "use another folder",
+    )
 
 
 class _Stop:

@@ -174,7 +174,8 @@ class Run:
             self.state = self._work.state
             after, length = self.step, metrics.loss.shape[-1]
             self.step += length
-            for member in self._going():
+            # One model's updates under way are in its state, so they are recorded after a watcher ended the run, too.
+            for member in self._going() if self._work.members is not None else [0]:
                 mine = self._of(metrics, member)
                 try:
                     history = recorded(self.histories[member], mine, seconds, after, skip=self._plan.skip)
@@ -187,7 +188,8 @@ class Run:
     def _evaluate(self, *, observe: bool) -> Iterator[Event]:
         found = self._work.evaluate(self.state)
         # A member that was ended at this step is evaluated too, so that nothing is missing if it continues later.
-        there = self.active | np.array([self._ended_at.get(m) == self.step for m in range(len(self.active))])
+        alone = self._work.members is None
+        there = self.active | np.array([alone or self._ended_at.get(m) == self.step for m in range(len(self.active))])
         good = []
         for member in np.flatnonzero(there).tolist():
             mine = self._of(found, member)

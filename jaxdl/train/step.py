@@ -83,7 +83,8 @@ def make_step(
         before `preprocess`: `data.CROP_AND_FLIP`. Its random numbers depend on the state's key, the step and the
         example's place in the batch, not on the devices.
       accumulate: number of parts in which the gradient is computed, one after the other, to save memory; must divide
-        the examples of each device. BatchNorm then normalises by the part.
+        the examples of each device. Part j has the examples j, j + accumulate, ... of the batch. BatchNorm then
+        normalises by the part.
       skip_nonfinite: whether parameters, statistics and optimizer stay the same if the loss or a gradient is not
         finite.
       gradient_norm: whether the metrics have the global L2 norm of the gradient too.

@@ -26,7 +26,19 @@ Augment: TypeAlias = Callable[..., Any]
 Metrics: TypeAlias = Mapping[str, Metric]
 """Metrics by name, as in {"error": train.error, "top5_error": train.top_k_error(5)}."""
 
-_TAKEN = ("loss", "finite", "learning_rate", "gradient_norm", "step", "seconds", "event", "member")
+_TAKEN = (
+    "loss",
+    "metrics",
+    "finite",
+    "learning_rate",
+    "gradient_norm",
+    "step",
+    "seconds",
+    "event",
+    "member",
+    "skipped",
+)
+_TAKEN += ("rolled_back",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +76,7 @@ class Task:
     def values(self, outputs: Any, targets: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The loss and the metrics of each example, all [batch]."""
         losses = self.loss(outputs, targets)
+        losses = losses.astype(jnp.promote_types(losses.dtype, jnp.float32))
         metrics = {name: metric(outputs, targets) for name, metric in self.metrics_for(outputs, targets)}
         wide = {name: jnp.promote_types(value.dtype, jnp.float32) for name, value in metrics.items()}
         return losses, {name: value.astype(wide[name]) for name, value in metrics.items()}
@@ -105,9 +118,9 @@ def make_task(
     )
     for name, metric in metrics.items():
         require(
-            name not in _TAKEN and "/" not in name,
-            f"{function}: a metric cannot be called {name!r}: this name is taken, or has a / in it; use another, but "
-            f"for {', '.join(_TAKEN)}",
+            name not in _TAKEN and "/" not in name and not name.startswith("eval_"),
+            f"{function}: a metric cannot be called {name!r}: this name is taken; use another, without / in it, that "
+            f"does not begin with eval_ and is not one of {', '.join(_TAKEN)}",
         )
         check_function(function, f"metrics[{name!r}]", metric, "train.error")
         require(
@@ -242,7 +255,7 @@ def _check_values(function: str, name: str, f: Callable, outputs: Any, targets: 
         remedy = "; take the mean of each example, .mean(-1) for example"
     elif name == "loss" and shape == (examples,):
         remedy = "; a loss has a gradient, so it must be floating point: it may be one of metrics"
-    wanted = jnp.floating if name == "loss" else jnp.number
+    wanted = jnp.floating if name == "loss" or not jnp.issubdtype(dtype, jnp.integer) else jnp.integer
     fits = shape == (examples,) and (jnp.issubdtype(dtype, wanted) or (name != "loss" and dtype == jnp.bool_))
     require(
         fits,

@@ -16,9 +16,9 @@ from jaxdl.models.layers import synchronized_statistics
 from jaxdl.modules import apply_model
 from jaxdl.optim import all_finite, learning_rate
 from jaxdl.optim.requests import Requests, initial_state, requests, update
-from jaxdl.train.frozen import frozen_modules_evaluate, frozen_statistics
+from jaxdl.train.frozen import axis_left_out, frozen_modules_evaluate, frozen_statistics
 from jaxdl.train.history import Metrics
-from jaxdl.train.sharding import Spread
+from jaxdl.train.sharding import AXIS, Spread
 from jaxdl.train.state import TrainState, check_tx
 from jaxdl.train.task import Task
 from jaxdl.typing import Batch
@@ -124,7 +124,8 @@ def _measure(shared: Any, split: Any, *, rule: Rule, spread: Spread, asked: Requ
         if frozen is not None:
             params = jax.tree.map(lambda keep, p: lax.stop_gradient(p) if keep else p, frozen, params)
         axis = spread.axis if rule.batch_norm == "synchronized" else None
-        with frozen_modules_evaluate(frozen), synchronized_statistics(axis):
+        one_device = axis_left_out(AXIS, present=spread.axis is not None)
+        with frozen_modules_evaluate(frozen), synchronized_statistics(axis), one_device:
             outputs, updated = apply_model(
                 task.model,
                 {"params": params, **carried},
@@ -155,6 +156,7 @@ def _measure(shared: Any, split: Any, *, rule: Rule, spread: Spread, asked: Requ
 
 
 def _scalar(loss: Any) -> jax.Array:
+    loss = jnp.asarray(loss)
     require(
         getattr(loss, "shape", None) == (),
         f"a module sows losses that are no scalars, got {loss.dtype} {list(loss.shape)}; "

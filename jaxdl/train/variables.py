@@ -4,6 +4,7 @@ import os
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 
 from jaxdl import optim
 from jaxdl.arguments import require, shown
@@ -73,7 +74,11 @@ def load_variables(
     entry = places[average]
     state = _state(_KINDS[entry["kind"]], tree, entry["path"])
     if entry["kind"] == "snapshots":
-        return {**variables, **optim.snapshot_variables(state, name=average, params=variables["params"])}
+        members = optim.snapshot_variables(state, name=average, params=variables["params"])
+        count = len(jax.tree.leaves(members["params"])[0])
+        others = {name: tree for name, tree in variables.items() if name not in members}
+        # Snapshots do not keep the other collections; every member gets the newest ones.
+        return {**members, **jax.tree.map(lambda leaf: jnp.stack([leaf] * count), others)}
     read = optim.swa_params if entry["kind"] == "swa" else optim.ema_params
     return {**variables, "params": read(state, variables["params"], name=average)}
 

@@ -72,8 +72,9 @@ class JsonLines:
         {"event": "step", "step": 1, "loss": 2.31, "error": 0.9, "learning_rate": 0.1}
         {"event": "evaluation", "step": 78, "loss": 0.52, "error": 0.18, "seconds": 1.9}
 
-    When a run is resumed or rolled back, the lines of updates that are made again are removed; a new run removes the
-    lines of an older one. Numbers that are not finite are null. With several processes the first one writes.
+    When a run is resumed or rolled back, the lines of updates that are made again are moved to a file beside it, PATH
+    with ".taken_back" at its end; a new run moves the lines of an older one there. Numbers that are not finite are
+    null. With several processes the first one writes.
 
     Attributes:
       path: the file; its folder must exist. For a population each line has its "member".
@@ -107,14 +108,18 @@ class JsonLines:
         """Removes the lines after a step, and a line that a crash cut off."""
         if not self.path.exists():
             return
-        kept = []
+        kept, taken_back = [], []
         for line in self.path.read_text(encoding="utf-8").splitlines():
             try:
                 found = json.loads(line)
-            except ValueError:
-                continue
-            if found.get("member") != member or found.get("step", 0) <= step:
-                kept.append(line)
+                stays = found.get("member") != member or found.get("step", 0) <= step
+            except (ValueError, AttributeError):
+                stays = False
+            (kept if stays else taken_back).append(line)
+        if not taken_back:
+            return
+        with self.path.with_name(f"{self.path.name}.taken_back").open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in taken_back)
         draft = self.path.with_name(f".{self.path.name}.new")
         draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         draft.replace(self.path)
