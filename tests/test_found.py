@@ -125,10 +125,8 @@ class Spread(nn.Module):
 def test_a_module_for_several_devices_runs_on_one():
     found = [fit(Spread(axis), devices=jax.devices()[:1]) for axis in (train.AXIS, None)]
     jax.tree.map(np.testing.assert_array_equal, *(state.variables for state, _ in found))
-    together = train.population(
-        Spread(train.AXIS), optim.momentum(0.05), TABLE, keys=KEY[None], steps=7, batch_size=16, loss=train.squared_error,
-        progress=False,
-    )  # fmt: skip
+    chosen = {"keys": KEY[None], "steps": 7, "batch_size": 16, "loss": train.squared_error, "progress": False}
+    together = train.population(Spread(train.AXIS), optim.momentum(0.05), TABLE, **chosen)
     np.testing.assert_allclose(together.histories[0].loss, found[0][1].loss, rtol=1e-5)
 
 
