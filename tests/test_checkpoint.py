@@ -98,6 +98,7 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_bits(kills, undisturb
     assert not list((tmp_path / "run").glob("*tmp*"))
 
 
+@pytest.mark.slow  # test_resume.py sends SIGTERM to a ResNet
 def test_sigterm_saves_and_ends_with_a_code_of_its_own(undisturbed, tmp_path):
     expected, seconds = undisturbed
     with start_child(tmp_path / "run", tmp_path / "out") as child:

@@ -40,7 +40,11 @@ def dataset():
 
 
 CHOSEN = {"loss": loss, "metrics": {"class_error": lambda o, t: train.error(o["class"], t["class"])}}
-LAYOUTS = [("pmap", 2), ("sharded", 2), ("pmap", 8), ("sharded", 8)]
+LAYOUTS = [
+    ("sharded", 2),
+    ("pmap", 8),
+    *(pytest.param(*c, marks=pytest.mark.slow) for c in [("pmap", 2), ("sharded", 8)]),
+]
 
 
 def trained(parallel, devices, **chosen):
