@@ -76,7 +76,8 @@ def arrays(path):
         return [file[name] for name in file.files]
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_resume.py kills a ResNet once
+@pytest.mark.parametrize("kills", [20])
 def test_killed_at_random_moments_a_run_ends_with_the_same_bits(kills, undisturbed, tmp_path):
     expected, seconds = undisturbed
     seed = random.randrange(10**6)

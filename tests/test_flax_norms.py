@@ -39,7 +39,8 @@ def applied(model, variables, *, train):
 
 
 @pytest.mark.parametrize(
-    ("depth", "fields"), [(8, {}), (14, {"scan": True, "remat": True}), (8, {"preactivation": True})]
+    ("depth", "fields"),
+    [(8, {}), pytest.param(14, {"scan": True, "remat": True}, marks=pytest.mark.slow), (8, {"preactivation": True})],
 )
 def test_batch_norm_is_ours_with_its_settings(depth, fields):
     """Two computations of one thing: names, shapes, outputs, statistics and gradients."""

@@ -194,7 +194,10 @@ RATES = {
 }
 
 
-@pytest.mark.parametrize("rate", RATES.values(), ids=RATES)
+@pytest.mark.parametrize(
+    "rate",
+    [pytest.param(rate, id=name, marks=() if name == "cosine" else pytest.mark.slow) for name, rate in RATES.items()],
+)
 @pytest.mark.parametrize("name", CHAINS)
 def test_the_rate_told_is_the_rate_measured(name, rate):
     make = CHAINS[name]
