@@ -17,8 +17,9 @@ import optax
 from jaxdl.arguments import check_choice, check_function, check_integer, check_key, require, shown
 from jaxdl.data import Dataset
 from jaxdl.data.checks import check_dataset
-from jaxdl.loops import convolutions_in_loops
+from jaxdl.loops import InLoops, convolutions_in_loops
 from jaxdl.mesh import Members, members_mesh
+from jaxdl.program_cache import remembered
 from jaxdl.progress import progress_bar
 from jaxdl.train.checkpoint import Checkpoints, check_checkpointing
 from jaxdl.train.description import describe_run
@@ -268,8 +269,16 @@ def _fastest(
         return "vmap"
     if jax.default_backend() != "cpu" or devices > 1:
         return "map"
-    one = functools.partial(train_step, rule=rule, spread=Spread())
-    return "map" if convolutions_in_loops(one, state, with_batch(train_set.example, batch_size)) == "fast" else "loop"
+    leaves, structure = jax.tree.flatten((state, with_batch(train_set.example, batch_size)))
+    kinds = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    return "map" if _step_in_loops(rule, structure, kinds) == "fast" else "loop"
+
+
+@remembered()
+def _step_in_loops(rule: Rule, structure: Any, kinds: tuple) -> InLoops:
+    """What the convolutions of a step are like in loops, for a state and a batch of these shapes and dtypes."""
+    structs = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
+    return convolutions_in_loops(functools.partial(train_step, rule=rule, spread=Spread()), *structs)
 
 
 def _check_folder(folder: Path, *, alone: bool) -> None:
