@@ -320,12 +320,8 @@ def test_networks_by_hand(x64, name):
     np.testing.assert_allclose(logits, jax.jit(lambda v: network_by_hand(name, v, x))(variables), rtol=1e-8, atol=1e-10)
 
 
-FAST = ("pre-activation bottleneck",)
-
-
-@pytest.mark.parametrize(
-    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
 def test_scanned_is_the_same_network(name):
     """Logits, gradients and statistics in float32, and the way back to single blocks."""
     alone, scanned, x = residual_net(name), residual_net(name, scan=True), images()

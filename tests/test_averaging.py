@@ -141,6 +141,7 @@ def test_ema_is_its_sum(steps, decay, debias, warm, chain):
     chain=st.sampled_from(list(CHAINS)),
     dtype=st.sampled_from([jnp.float32, jnp.bfloat16]),
 )
+@pytest.mark.slow
 def test_snapshots_are_copies(steps, start, period, keep, chain, dtype):
     """Bitwise, the oldest dropped, in the order of time."""
     states = walker(optim.snapshots, chain, dtype, keep=keep)(steps, start=start, period=period)
@@ -365,7 +366,7 @@ def test_nothing_recompiles_when_one_falls_due():
     [
         (NoisyNormNet(), False),
         (NoisyNormNet(), True),
-        (models.resnet_cifar(8, 3), False),
+        pytest.param(models.resnet_cifar(8, 3), False, marks=pytest.mark.slow),
         pytest.param(models.resnet_cifar(8, 3), True, marks=pytest.mark.slow),
     ],
 )
@@ -398,6 +399,7 @@ def test_in_training(model, scan):
     )
 
 
+@pytest.mark.slow
 def test_snapshots_of_lbfgs():
     """Its line search hands on what it is told to the loss, which knows nothing of batch statistics."""
     dataset, model = random_dataset(), NoisyNormNet()

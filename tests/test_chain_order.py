@@ -71,7 +71,7 @@ def test_an_average_that_sees_other_parameters_is_refused(name, place):
         train.init_state(MODEL, tx, jax.random.key(0), SHAPE)
 
 
-@pytest.mark.parametrize("name", LINKS)
+@pytest.mark.parametrize("name", [n if n == "ema" else pytest.param(n, marks=pytest.mark.slow) for n in LINKS])
 @pytest.mark.parametrize("place", in_order(optim.ema(0.9)))
 def test_an_average_at_its_place_is_not(name, place):
     train.init_state(MODEL, in_order(LINKS[name])[place], jax.random.key(0), SHAPE)

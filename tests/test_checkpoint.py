@@ -188,6 +188,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax leaves coroutines behind
+@pytest.mark.slow
 def test_damaged_checkpoints_are_reported_and_the_one_before_is_used(tmp_path):
     """Every file of the newest, in turn: cut in half, one bit turned, gone. Never a wrong number, never a crash."""
     model = models.mlp(3, widths=(300,))  # arrays large enough for files of their own
@@ -400,7 +401,8 @@ def test_stop_sees_gradients(tmp_path):
         fit(fresh(), 3, loss=loss)
 
 
-@pytest.mark.parametrize("scan", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scan", [True, False])
 def test_roll_back_returns_to_a_checkpoint_and_takes_another_way(scan, tmp_path):
     arguments = {"loss": Spiky(0.0), "on_nonfinite": "roll_back", "scan": scan, "checkpoint_every": 1}
     state, history = fit(fresh(), 30, checkpoint_dir=tmp_path / "a", **arguments)

@@ -96,6 +96,7 @@ def test_drop_connect_by_hand():
     assert 5 < kept.sum() < 23
 
 
+@pytest.mark.slow
 def test_drop_connect_samples_match_the_moments_of_the_masks():
     """The paper's evaluation draws from a normal distribution with the mean and variance that the masks give."""
     layer = layers.DropConnect(5, 0.4, activation=lambda x: x)

@@ -63,6 +63,7 @@ def test_accumulated_gradients_are_those_of_the_batch(parts):
     chex.assert_trees_all_close(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_accumulation_normalises_by_the_part():
     """Part j is the examples j, j + 2, ...; running statistics move once for each part."""
     model, tx = models.resnet_cifar(8, 3), optim.sgd(0.0)
@@ -96,6 +97,7 @@ def test_parts_that_do_not_divide_the_batch():
         make(models.mlp(3), optim.sgd(0.1), parallel="pmap", shard_state=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_learns(dtype):
     """Parameters and statistics stay float32; the loss falls about as in float32."""

@@ -137,7 +137,7 @@ def test_pooled_statistics_are_those_of_all_numbers(kind):
         np.testing.assert_allclose(found[name]["var"], whole.var(0, ddof=ddof), rtol=2e-5)
 
 
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("scan", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_statistics_of_a_residual_network(scan):
     """One batch with all images: a training step's own moments, which momentum mixes into the running ones."""
     dataset, model = random_dataset(shape=(8, 8, 3)), models.resnet_cifar(14, 3, scan=scan)
@@ -165,6 +165,7 @@ def test_small_last_batches_and_dropout():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found[0], other)
 
 
+@pytest.mark.slow
 def test_a_snapshot_ensemble_from_a_users_script():
     """As in the README: train with cycles, evaluate the snapshots, average with statistics estimated again."""
     import optax

@@ -27,10 +27,10 @@ def only_folder(out: Path, name: str) -> Path:
     return folder
 
 
-SLOW = {"optimizer_rates", "optimizers", "landscapes", "transfer", "deep_ensembles"}  # what they do, other tests do too
+FAST = "weight_averaging"
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in claims()])
+@pytest.mark.parametrize("name", [n if n == FAST else pytest.param(n, marks=pytest.mark.slow) for n in claims()])
 def test_smoke_variant(name, tmp_path):
     module = importlib.import_module(f"experiments.{name}")
     needed = getattr(module.VARIANTS["smoke"], "weights", None)
@@ -59,6 +59,7 @@ def test_list_of_experiments():
     assert set(claims()) >= {"optimizers"}
 
 
+@pytest.mark.slow
 def test_optimizers_report(tmp_path, capsys):
     options = {"variant": "smoke", "steps": 30, "eval-every": 15, "target-loss": 1.9, "seeds": 2}
     run(optimizers, *(word for name, value in options.items() for word in (f"--{name}", str(value))), out=tmp_path)

@@ -233,6 +233,7 @@ def test_what_means_nothing_makes_no_difference():
     assert "global size" not in json.dumps(before)  # an attribute of that name is read, not the global
 
 
+@pytest.mark.slow
 def test_a_script_is_the_same_run_by_its_path_and_as_a_module(tmp_path):
     script = "from jaxdl.identity import describe\ndef loss(x): return x\n"
     script += "if __name__ == '__main__':\n    import sys; print(describe(loss))\n"
@@ -352,6 +353,7 @@ def test_a_loss_that_is_defined_anew_with_another_global_is_not_taken_for_the_ol
     np.testing.assert_allclose(found[1], 1.5 * found[0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_programs_do_not_pin_what_they_captured_for_ever():
     """A large array in a user's loss is let go once a few other programs were compiled."""
 

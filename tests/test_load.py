@@ -193,6 +193,7 @@ def test_a_folder_that_does_not_exist_is_told(tmp_path):
         data.load("mnist", data_dir=tmp_path / "absent", download=False)
 
 
+@pytest.mark.slow
 def test_real_cifar10(cifar10):
     train, test = cifar10
     assert (len(train), len(test), train.image_shape) == (50_000, 10_000, (32, 32, 3))

@@ -104,6 +104,7 @@ def test_integers_for_images(model):
         model.init(jax.random.key(0), images, train=False)
 
 
+@pytest.mark.slow
 def test_channels_last_where_it_may_be_either():
     """Four channels, or a side of 3: what has a fair reading is let through."""
     for shape in ((1, 3, 4, 4), (1, 3, 8, 1), (1, 3, 5, 7)):

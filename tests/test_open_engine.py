@@ -140,6 +140,7 @@ def mixup(keys, images, labels):
     return mixed(images.astype(jnp.float32) / 255), mixed(labels)
 
 
+@pytest.mark.slow
 def test_soft_labels_and_mixup_on_a_resnet(fashion):
     train_set, test_set = (part[:300] for part in fashion)
     soft = [

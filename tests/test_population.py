@@ -71,8 +71,14 @@ CHAINS = {
 }
 
 
-@pytest.mark.parametrize("via", ["vmap", "map", "loop"])
-@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize(
+    ("name", "via"),
+    [
+        pytest.param(name, via, marks=() if name == "rates and decays" or via == "map" else pytest.mark.slow)
+        for name in CHAINS
+        for via in ("vmap", "map", "loop")
+    ],
+)
 def test_each_member_ends_as_it_would_alone(name, via):
     """With dropout and batch statistics, over epochs of three steps and evaluations after every fourth."""
     tx, hyperparams = CHAINS[name]

@@ -35,9 +35,8 @@ def result(folder):
         return [file[name] for name in file.files]
 
 
-@pytest.mark.parametrize(
-    "via", ["map", *(pytest.param(via, marks=pytest.mark.slow) for via in ("map, both", "vmap, both", "loop, both"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("via", ["map", "map, both", "vmap, both", "loop, both"])
 def test_killed_and_rerun_it_ends_with_the_same_bits(via, tmp_path):
     """One member diverges and one is stopped, before the second signal; both stay so."""
     via, *both = via.split(", ")

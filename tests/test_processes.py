@@ -68,7 +68,8 @@ def test_two_processes_are_one(parallel, alone, tmp_path):
     assert sorted(int(path.name) for path in (tmp_path / "out.checkpoints").iterdir()) == [10, 20]
 
 
-@pytest.mark.parametrize("victim", [1, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [1, 0])
 def test_a_dead_process_ends_the_others(victim, tmp_path):
     """Killed in the middle of a long training; the other ends by itself and says why."""
     with start(2, tmp_path / "out", "sharded", 10**6) as children:

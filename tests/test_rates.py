@@ -305,7 +305,7 @@ def test_alexnet_s_rate_inside_the_velocity():
     np.testing.assert_allclose(*zip(*found, strict=True), rtol=1e-4)
 
 
-@pytest.mark.parametrize("as_object", [False, True])
+@pytest.mark.parametrize("as_object", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("inner", ["sgd", "injected"])
 def test_the_rate_of_the_next_update_that_multi_steps_applies(inner, as_object):
     rate = optim.step_decay(0.5, boundaries=(1, 2, 3))
@@ -415,6 +415,7 @@ def test_the_last_step_of_a_line_search(search):
         params = optax.apply_updates(params, updates)
 
 
+@pytest.mark.slow
 def test_lbfgs_tells_its_last_step():
     tx, params = optim.lbfgs(memory=3), PARAMS
     state = tx.init(params)

@@ -43,30 +43,31 @@ def saved_steps(folder):
 
 
 @pytest.mark.parametrize(
-    "net",
+    ("net", "terminated"),
     [
-        "resnet8",
-        pytest.param("alexnet", marks=pytest.mark.slow),
-        pytest.param("cuda_convnet", marks=pytest.mark.slow),
-        pytest.param("resnet20", marks=pytest.mark.slow),
+        ("resnet8", False),
+        *(
+            pytest.param(net, True, marks=pytest.mark.slow)
+            for net in ("resnet8", "alexnet", "cuda_convnet", "resnet20")
+        ),
     ],
 )
-def test_killed_and_rerun_it_ends_with_the_same_bits(net, tmp_path):
+def test_killed_and_rerun_it_ends_with_the_same_bits(net, terminated, tmp_path):
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     expected = to_the_end(net, undisturbed)
     code, errors = stopped_after(net, disturbed, 8, signal.SIGKILL)
     assert code == -signal.SIGKILL, errors
     assert saved_steps(disturbed)[-1] < STEPS
-    code, errors = stopped_after(net, disturbed, 12, signal.SIGTERM)
-    assert code == train.PREEMPTED, errors
-    assert 12 <= saved_steps(disturbed)[-1] < STEPS
+    if terminated:
+        code, errors = stopped_after(net, disturbed, 12, signal.SIGTERM)
+        assert code == train.PREEMPTED, errors
+        assert 12 <= saved_steps(disturbed)[-1] < STEPS
     for found, wanted in zip(to_the_end(net, disturbed), expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
 
 
-@pytest.mark.parametrize(
-    "options", [pytest.param((), marks=pytest.mark.slow), ("scan",)], ids=["single steps", "scanned"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("scan",)], ids=["single steps", "scanned"])
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_saves_and_the_same_call_goes_on(options, tmp_path):
     """Scanned blocks are cut wherever the signal finds them, within an epoch; the bits do not depend on where."""

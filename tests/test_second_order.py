@@ -103,6 +103,7 @@ def test_in_make_step_they_reach_scipys_optimum(tx, steps):
     assert float(metrics.loss) == pytest.approx(ridge_logistic_optimum(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_lbfgs_with_batch_statistics_and_dropout():
     """A search within a step is of one function: the loss falls at a rate that plain descent does not reach."""
     state, losses = train_steps(NoisyNormNet(), optim.lbfgs(), 15)
@@ -121,6 +122,7 @@ class FlaxConvNet(nn.Module):
         return nn.Dense(3)(x)
 
 
+@pytest.mark.slow
 def test_newton_goes_through_layers_with_gradients_of_their_own(x64):
     """The same step as with Flax's layers, whose second derivatives are autodiff's."""
     ours = models.convnet(3, widths=(2,), hidden=3)

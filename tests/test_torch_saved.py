@@ -20,6 +20,7 @@ ORACLES = Path(__file__).parent / "oracles"
 RECORDED = json.loads((ORACLES / "torch_saved.json").read_text())
 NAMES = json.loads((ORACLES / "torch_models.json").read_text())
 MODELS = oracle.jaxdl_models()
+LARGE = ("alexnet", "vgg13_bn", "resnet50")
 
 
 def same_bits(one, other) -> bool:
@@ -37,7 +38,7 @@ def test_every_recorded_model_is_compared():
     assert set(MODELS) == set(RECORDED) - {"torch_version"}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in MODELS])
 def test_torch_loads_our_file_and_gives_our_logits(name, tmp_path):
     """The file written now holds what torch's network held when its logits were recorded; and loading undoes saving."""
     if name == "resnet20_real" and not oracle.REAL.exists():

@@ -316,6 +316,7 @@ def test_progress_bar_shows_the_end(capsys):
     assert "loss" in shown
 
 
+@pytest.mark.slow
 def test_a_convolutional_net_learns_real_images(fashion):
     """One epoch of the bundled data: under 30 % test error, where chance is 90 %."""
     model, tx = models.convnet(), optim.nesterov(0.03)

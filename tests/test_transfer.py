@@ -40,11 +40,11 @@ def resnet18_file(tmp_path_factory):
     ("name", "model", "side"),
     [
         ("resnet18", models.resnet(18), 64),
-        ("resnet50", models.resnet(50, scan=True), 64),
+        pytest.param("resnet50", models.resnet(50, scan=True), 64, marks=pytest.mark.slow),
         pytest.param("resnet34", models.resnet(34), 64, marks=pytest.mark.slow),
         pytest.param("resnet101", models.resnet(101, scan=True), 64, marks=pytest.mark.slow),
         pytest.param("resnet152", models.resnet(152), 64, marks=pytest.mark.slow),
-        ("alexnet", models.alexnet_torchvision(), 224),
+        pytest.param("alexnet", models.alexnet_torchvision(), 224, marks=pytest.mark.slow),
         pytest.param("vgg16", models.vgg(16), 64, marks=pytest.mark.slow),
         pytest.param("vgg16_bn", models.vgg(16, norm=layers.BatchNorm), 64, marks=pytest.mark.slow),
     ],
@@ -59,13 +59,10 @@ def test_logits_are_torchs(name, model, side, tmp_path):
     np.testing.assert_allclose(logits, theirs, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("suffix", [pytest.param(".th", marks=pytest.mark.slow), ".npz"])
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".th", ".npz"])
 @pytest.mark.parametrize(
-    ("name", "depth", "published"),
-    [
-        ("resnet20-12fca82f", 20, 8.27),
-        pytest.param("resnet56-4bfd9763", 56, 6.61, marks=pytest.mark.slow),
-    ],
+    ("name", "depth", "published"), [("resnet20-12fca82f", 20, 8.27), ("resnet56-4bfd9763", 56, 6.61)]
 )
 def test_pretrained_cifar_resnets_have_their_published_error(cifar10, real_data, name, depth, published, suffix):
     """On the whole test set, to one image of 10,000; of the other file on 500, and that it holds the same numbers."""
@@ -256,6 +253,7 @@ def test_prefixes_wrappers_and_safetensors(resnet18_file, tmp_path):
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, plain, found)))
 
 
+@pytest.mark.slow
 def test_a_new_head(resnet18_file):
     """Weights for 1000 classes start a model for 3; the head alone is drawn."""
     pretrained = transfer.load_torch_weights(models.resnet(18), resnet18_file)
@@ -290,7 +288,14 @@ def step_of(model, tx, dataset, batch=16):
     )
 
 
-@pytest.mark.parametrize(("scan", "norm"), [(False, layers.BatchNorm), (True, layers.BatchNorm), (True, nn.BatchNorm)])
+@pytest.mark.parametrize(
+    ("scan", "norm"),
+    [
+        pytest.param(False, layers.BatchNorm, marks=pytest.mark.slow),
+        (True, layers.BatchNorm),
+        pytest.param(True, nn.BatchNorm, marks=pytest.mark.slow),
+    ],
+)
 def test_frozen_parts_stay_and_run_as_in_evaluation(scan, norm):
     """The head's update is the one that logistic regression on the frozen features, in evaluation mode, would make."""
     dataset = random_dataset(shape=(8, 8, 3))

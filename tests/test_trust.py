@@ -55,6 +55,7 @@ def interrupt_at(update):
 
 
 @pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.slow
 def test_ctrl_c_without_a_folder_hands_state_and_history_over(small):
     model, tx = models.resnet_cifar(8), chain()
     state = train.init_state(model, tx, KEY, small[0].image_shape)
@@ -119,6 +120,7 @@ def test_in_a_thread_signals_are_left_alone(small):
 
 
 @pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.slow
 def test_the_command_line_ends_with_one_line_and_130(tmp_path):
     command = [sys.executable, "-m", "experiments.optimizers", "--steps", "100000", "--out", str(tmp_path)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

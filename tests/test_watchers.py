@@ -104,6 +104,7 @@ def test_json_lines(watched):
     assert [line["error"] for line in evaluations] == history.eval_error.tolist()
 
 
+@pytest.mark.slow
 def test_json_lines_of_a_resumed_run_are_those_of_one_undisturbed(watched, sets, tmp_path):
     """The run goes on from an older checkpoint: lines of updates that are made again are taken back."""
     path = tmp_path / "run.jsonl"
@@ -147,6 +148,7 @@ def scalars(folder):
     return found
 
 
+@pytest.mark.slow
 def test_tensorboard(sets, tmp_path, watched):
     """The files, read back, are the history; also of a run that goes on from an older checkpoint."""
     _, history, _, _ = watched
@@ -209,6 +211,7 @@ def test_early_stopping_counts(values, patience, least, ends_after):
     assert found == ends_after
 
 
+@pytest.mark.slow
 def test_any_watcher_may_end_a_run_at_any_step(sets, tmp_path):
     def enough(event):
         return isinstance(event, train.Stepped) and np.less_equal(3, event.step)  # NumPy's True is one, too

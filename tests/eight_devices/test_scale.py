@@ -324,6 +324,7 @@ def test_an_ensemble_over_devices(members, via):
         np.testing.assert_allclose(found, expected.mean(0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_many_predictions_at_once_do_not_deadlock():
     """As for steps; members and images lie where the program wants them, so that no copy holds it up."""
     model, images = models.resnet_cifar(8, 3), jnp.ones((8, 32, 32, 3))
