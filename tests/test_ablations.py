@@ -340,6 +340,7 @@ def named(value):
     return str(value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "fields", "others"),
     [  # `others`: layers that start with other numbers

@@ -162,6 +162,7 @@ def test_vgg(norm):
     assert found == shapes(jax.eval_shape(lambda: ours.init(jax.random.key(0), images, train=False)))
 
 
+@pytest.mark.slow
 def test_training():
     """Steps, evaluation, and statistics taken anew over a data set, with Flax's and with ours of its settings."""
     dataset, tx, found = random_dataset(shape=(8, 8, 3)), optim.momentum(0.05), []

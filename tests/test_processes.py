@@ -56,7 +56,8 @@ def alone(tmp_path_factory):
     return run(1, tmp_path_factory.mktemp("alone") / "out", "sharded")[0][0]
 
 
-@pytest.mark.parametrize("parallel", ["sharded", pytest.param("pmap", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["sharded", "pmap"])
 def test_two_processes_are_one(parallel, alone, tmp_path):
     """Two with two devices each: the same training, and only process 0 shows its progress and writes checkpoints."""
     (first, second), errors = run(2, tmp_path / "out", parallel)

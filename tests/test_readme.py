@@ -23,7 +23,8 @@ def test_ci_calls_the_second_command():
     assert test_it in (ROOT / ".ci/run").read_text().splitlines()
 
 
-@pytest.mark.parametrize("images", [2500, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("images", [2500, None])
 def test_script(images, tmp_path):
     """The first block as it is (with fewer images in the fast pass); those that go on from it, with fewer steps."""
     loading = 'train_set, test_set = data.load("fashion_mini")\n'
