@@ -6,6 +6,8 @@ from typing import Any, Literal, TypeAlias
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from jaxdl import native
+
 InLoops: TypeAlias = Literal["none", "fast", "slow"]
 """Whether a computation has no convolution, only convolutions that stay fast in loops on the CPU, or slow ones too."""
 
@@ -20,7 +22,7 @@ def convolutions_in_loops(f: Callable[..., Any], *args: Any) -> InLoops:
     There XLA is fast for one form only: NHWC images and HWIO kernels, in one group, without zeros between pixels.
     Outside loops it rewrites other forms to this one; in loops it computes them by a naive path that is many times
     slower. The convolutions in autodiff's gradients have other forms; those in the gradients of `models.layers.Conv`
-    have this one. So call it with a whole training step, including the gradient. Nothing is computed.
+    have this one, and those that oneDNN computes are as fast in loops as outside. So call it with a whole training step, including the gradient. Nothing is computed.
 
     Args:
       f: a function of arrays; compiled or not.
@@ -44,7 +46,10 @@ def convolutions_in_loops(f: Callable[..., Any], *args: Any) -> InLoops:
 
 def convolutions_of(program: ClosedJaxpr) -> InLoops:
     """As `convolutions_in_loops`, for a computation that has been traced already."""
-    found = [_is_canonical(equation.params) for equation in _convolutions(program.jaxpr)]
+    found = [
+        equation.primitive.name in native.PRIMITIVES or _is_canonical(equation.params)
+        for equation in _convolutions(program.jaxpr)
+    ]
     if not found:
         return "none"
     return "fast" if all(found) else "slow"
@@ -53,7 +58,7 @@ def convolutions_of(program: ClosedJaxpr) -> InLoops:
 def _convolutions(jaxpr: Jaxpr) -> Iterator[Any]:
     """The convolutions of a program, and of those inside it: of calls, loops, branches and custom derivatives."""
     for equation in jaxpr.eqns:
-        if equation.primitive.name == "conv_general_dilated":
+        if equation.primitive.name == "conv_general_dilated" or equation.primitive.name in native.PRIMITIVES:
             yield equation
         for inside in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
             if isinstance(inside, ClosedJaxpr):

@@ -16,11 +16,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdl import native
 from jaxdl.arguments import require
 
 
 def environment() -> dict[str, Any]:
-    """The circumstances of a result: date, command, commit, versions, machine."""
+    """The circumstances of a result: date, command, commit, versions, machine, and what computes convolutions.
+
+    "convolutions" is "XLA", or "oneDNN 3.2.0" for example where `jaxdl-native` computes those of the CPU.
+    """
     device = jax.devices()[0]
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -34,6 +38,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "device": f"{jax.device_count()} x {device.platform} ({device.device_kind})",
+        "convolutions": f"oneDNN {native.version()}" if native.version() and device.platform == "cpu" else "XLA",
     }
 
 

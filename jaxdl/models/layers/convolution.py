@@ -1,4 +1,4 @@
-"""Convolution whose gradients are fast on the CPU, inside loops too.
+"""Convolution that is fast on the CPU, inside loops too: by oneDNN where `jaxdl-native` is installed, else by XLA.
 
 XLA's CPU back end is fast only for convolutions in its canonical layout (NHWC inputs, HWIO kernels). The two
 convolutions in autodiff's gradient have other layouts. Outside loops XLA rewrites them; in the body of a `scan`,
@@ -17,6 +17,7 @@ from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype
 from jax import lax
 
+from jaxdl import native as onednn
 from jaxdl.arguments import check_dtype, check_flag, check_integer, require, shown
 from jaxdl.models.layers.checks import check_images, check_initializers
 from jaxdl.models.layers.initializers import Initializer, lecun_normal
@@ -28,10 +29,10 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 class Conv(nn.Module):
-    """A 2-D convolution: `flax.linen.Conv` with gradients that are fast on the CPU, inside loops too.
+    """A 2-D convolution: `flax.linen.Conv`, fast on the CPU, inside loops too.
 
-    Parameters, their names and their initial numbers are Flax's. On the CPU the gradients are computed in XLA's
-    canonical layout.
+    Parameters, their names and their initial numbers are Flax's. On the CPU oneDNN computes it where the package
+    `jaxdl-native` is installed and the dtype is float32; otherwise XLA does, the gradients in its canonical layout.
 
     Attributes:
       features: output channels.
@@ -44,6 +45,8 @@ class Conv(nn.Module):
       feature_group_count: groups of channels that do not see each other; must divide both channel counts.
       canonical_gradients: whether to compute the gradients in XLA's canonical layout. By default only on the CPU and
         only for one group. They support reverse-mode differentiation to any order, but not forward mode (`jax.jvp`).
+      native: False leaves all to XLA. By default oneDNN computes what it can (`jaxdl.native.takes`), with the same
+        numbers to rounding, unless `canonical_gradients` is given; it supports both modes, to any order.
       dtype: dtype of the computation; by default the wider of the input's and the parameters'.
       param_dtype: dtype of the parameters.
       kernel_init, bias_init: initialisers.
@@ -61,6 +64,7 @@ class Conv(nn.Module):
     use_bias: bool = True
     feature_group_count: int = 1
     canonical_gradients: bool | None = None
+    native: bool | None = None
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
     kernel_init: Initializer = lecun_normal
@@ -77,6 +81,12 @@ class Conv(nn.Module):
         check_flag("Conv", "use_bias", self.use_bias)
         if self.canonical_gradients is not None:
             check_flag("Conv", "canonical_gradients", self.canonical_gradients)
+        if self.native is not None:
+            check_flag("Conv", "native", self.native)
+        require(
+            not self.native,
+            "Conv: native must be None or False, got native=True; leave native=None: oneDNN then computes what it can",
+        )
         check_dtype("Conv", "dtype", self.dtype, optional=True)
         check_dtype("Conv", "param_dtype", self.param_dtype)
         check_initializers("Conv", kernel_init=self.kernel_init, bias_init=self.bias_init)
@@ -107,6 +117,7 @@ class Conv(nn.Module):
             dilation=self.dilation,
             feature_group_count=groups,
             canonical_gradients=self.canonical_gradients,
+            native=self.native,
         )
         return y if bias is None else y + bias
 
@@ -120,6 +131,7 @@ def convolve(
     dilation: int | Pair = 1,
     feature_group_count: int = 1,
     canonical_gradients: bool | None = None,
+    native: bool | None = None,
 ) -> jax.Array:
     """Cross-correlates images with a kernel, as neural networks do and call convolution.
 
@@ -131,6 +143,7 @@ def convolve(
       dilation: as for `Conv`.
       feature_group_count: as for `Conv`.
       canonical_gradients: as for `Conv`.
+      native: as for `Conv`.
 
     Returns:
       [batch, new height, new width, features].
@@ -155,6 +168,8 @@ def convolve(
         f"convolve: images {x.shape[1:3]} with padding={padding!r} are smaller than the window, which covers "
         f"{tuple(covered)}; use larger images, more padding or a smaller window",
     )
+    if canonical_gradients is None and native is not False and onednn.takes(x, kernel):
+        return onednn.convolve(x, kernel, strides=strides, padding=pads, dilation=dilation, groups=feature_group_count)
     if canonical_gradients is None:
         canonical_gradients = feature_group_count == 1 and jax.default_backend() == "cpu"
     if canonical_gradients:

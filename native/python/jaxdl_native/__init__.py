@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 
 __version__ = "0.1.0"
+INTERFACE = 1  # what `jaxdl.native` expects; both change it together
 
 _library = ctypes.CDLL(str(Path(__file__).with_name("libjaxdl_native.so")))
 _library.jaxdl_onednn_version.restype = ctypes.c_char_p
