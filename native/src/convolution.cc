@@ -5,7 +5,9 @@
 // layout that oneDNN prefers, at every call.
 
 #include <pthread.h>
+#include <sys/mman.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <mutex>
 #include <new>
@@ -207,6 +209,17 @@ std::shared_ptr<Convolution> Find(const Geometry& geometry) {
   return made;
 }
 
+// Asks the kernel to back memory that is about to be written by huge pages, where it has any. XLA takes the memory of a
+// step anew for every step, and a page costs as much to bring in whether it holds 4 kB or 2 MB.
+void PreferHugePages(void* data, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+  constexpr uintptr_t huge = uintptr_t{1} << 21;
+  const uintptr_t from = (reinterpret_cast<uintptr_t>(data) + huge - 1) & ~(huge - 1);
+  const uintptr_t to = (reinterpret_cast<uintptr_t>(data) + bytes) & ~(huge - 1);
+  if (from < to) madvise(reinterpret_cast<void*>(from), to - from, MADV_HUGEPAGE);
+#endif
+}
+
 void Execute(Geometry geometry, float* images, float* kernel, float* results) {
   if (forked) geometry.threads = 1;
   const Threads threads(static_cast<int>(geometry.threads));
@@ -223,6 +236,8 @@ void Execute(Geometry geometry, float* images, float* kernel, float* results) {
   const memory scratch = held(convolution.scratch, scratch_space.AtLeast(convolution.scratch.get_size()));
   const memory reorder_scratch =
       held(convolution.reorder_scratch, reorder_space.AtLeast(convolution.reorder_scratch.get_size()));
+  PreferHugePages(results, convolution.results.get_size());
+  PreferHugePages(images, convolution.images.get_size());
   const memory in = held(convolution.images, images), out = held(convolution.results, results);
   auto reorder = [&](const memory& from, const memory& to) {
     if (!convolution.reorders) return;
