@@ -22,7 +22,8 @@ def convolutions_in_loops(f: Callable[..., Any], *args: Any) -> InLoops:
     There XLA is fast for one form only: NHWC images and HWIO kernels, in one group, without zeros between pixels.
     Outside loops it rewrites other forms to this one; in loops it computes them by a naive path that is many times
     slower. The convolutions in autodiff's gradients have other forms; those in the gradients of `models.layers.Conv`
-    have this one, and those that oneDNN computes are as fast in loops as outside. So call it with a whole training step, including the gradient. Nothing is computed.
+    have this one, and oneDNN's (`jaxdl.native`) are fast everywhere. So call it with a whole training step, including
+    the gradient. Nothing is computed.
 
     Args:
       f: a function of arrays; compiled or not.

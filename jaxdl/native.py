@@ -26,39 +26,34 @@ Pair = tuple[int, int]
 Shape = tuple[int, ...]
 
 
-@functools.cache
-def version() -> str | None:
-    """Version of the oneDNN library that computes convolutions on the CPU; None if XLA does.
+INTERFACE = 1
+"""Number of the interface between this module and the package; both change it together."""
 
-    The package is imported at the first call, and for the rest of the process that decides.
-    """
+
+def _load() -> str | None:
     if os.environ.get("JAXDL_NATIVE", "1") == "0":
         return None
+    remedy = "so XLA computes all convolutions; build it again with pip install ./native, or set JAXDL_NATIVE=0"
     try:
         package = importlib.import_module("jaxdl_native")
     except ModuleNotFoundError as error:
         if error.name != "jaxdl_native":
             raise
         return None
-    except (OSError, jax.errors.JaxRuntimeError) as error:
-        warnings.warn(
-            f"jaxdl-native is installed but cannot be used, so XLA computes all convolutions: {error}; "
-            "build it again with pip install ./native, or set JAXDL_NATIVE=0",
-            stacklevel=2,
-        )
+    except (OSError, AttributeError, RuntimeError) as error:
+        warnings.warn(f"jaxdl-native is installed but does not load ({error}), {remedy}", stacklevel=2)
         return None
-    if package.INTERFACE != INTERFACE:
-        warnings.warn(
-            f"jaxdl-native {package.__version__} belongs to another version of jaxdl, so XLA computes all "
-            "convolutions; build it again with pip install ./native, or set JAXDL_NATIVE=0",
-            stacklevel=2,
-        )
+    if getattr(package, "INTERFACE", None) != INTERFACE:
+        warnings.warn(f"jaxdl-native is for another version of jaxdl, {remedy}", stacklevel=2)
         return None
     return package.ONEDNN_VERSION
 
 
-INTERFACE = 1
-"""Number of the interface between this module and the package; both change it together."""
+VERSION = _load()
+"""Version of the oneDNN library that computes convolutions on the CPU; None if XLA computes all.
+
+Loaded when jaxdl is imported, before JAX has started its threads: they then share one heap (native/src/memory.cc).
+"""
 
 
 def takes(x: jax.Array, kernel: jax.Array) -> bool:
@@ -68,7 +63,7 @@ def takes(x: jax.Array, kernel: jax.Array) -> bool:
         and x.dtype == kernel.dtype == jnp.float32
         and x.size > 0
         and kernel.size > 0
-        and version() is not None
+        and VERSION is not None
     )
 
 

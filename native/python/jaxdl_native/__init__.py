@@ -1,6 +1,7 @@
 """oneDNN's convolutions as functions that XLA calls on the CPU. `jaxdl` uses them where this package is installed.
 
-Importing the package registers them with JAX. `jaxdl.native` calls them; this package only holds the compiled part.
+Importing the package registers them with JAX, and makes the process keep memory that it frees (src/memory.cc).
+`jaxdl.native` calls them; this package only holds the compiled part.
 """
 
 import ctypes
@@ -22,6 +23,9 @@ TARGETS = {
     for name in ("convolution", "convolution_input_gradient", "convolution_weight_gradient")
 }
 """Names of the functions in compiled programs, and the functions."""
+
+# Before JAX starts its threads, or they have heaps of their own.
+_library.jaxdl_keep_freed_memory()
 
 for _name, _function in TARGETS.items():
     jax.ffi.register_ffi_target(_name, jax.ffi.pycapsule(_function), platform="cpu")
