@@ -72,6 +72,36 @@ def test_dilated_convolution(x64, window, dilation, canonical):
     np.testing.assert_allclose(y, convolve_loop(x, dilated(kernel, dilation), (2, 1), pads), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(
+    ("window", "strides", "pads"),
+    [
+        ((3, 1), (1, 1), ((3, 1), (0, 0))),  # as wide as the window
+        ((1, 1), (1, 1), ((1, 0), (0, 2))),
+        ((2, 3), (3, 2), ((5, 4), (0, 0))),
+        ((1, 1), (2, 3), ((0, 0), (0, 0))),  # last rows under no window
+        ((3, 2), (2, 3), ((4, 1), (1, 0))),
+    ],
+)
+def test_gradients_do_not_read_beyond_the_images(window, strides, pads, groups):
+    """XLA's convolutions with negative padding do, in jaxlib 0.10: the memory that was there before shows."""
+    x, kernel = normal((2, 9, 5, 8)), normal((*window, 8 // groups, 8), 1)
+    options = {"strides": strides, "padding": pads, "feature_group_count": groups, "native": False}
+
+    @jax.jit
+    def gradients(x, kernel):
+        y, pull = jax.vjp(lambda x, kernel: layers.convolve(x, kernel, **options), x, kernel)
+        return y, *pull(jnp.cos(y))
+
+    # In double precision XLA takes another path, which is right.
+    with jax.enable_x64(True):
+        expected = gradients(jnp.asarray(x), jnp.asarray(kernel))
+    for _ in range(20):
+        _ = [np.full(size, 1e30, np.float32) for size in range(64, 4096, 64) for _ in range(20)]
+        for found, wanted in zip(gradients(jnp.float32(x), jnp.float32(kernel)), expected, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("window", "strides", "pads", "dilation"),
     [

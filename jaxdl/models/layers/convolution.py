@@ -172,9 +172,29 @@ def convolve(
         return onednn.convolve(x, kernel, strides=strides, padding=pads, dilation=dilation, groups=feature_group_count)
     if canonical_gradients is None:
         canonical_gradients = feature_group_count == 1 and jax.default_backend() == "cpu"
+    x, pads = _padded_or_cropped(x, pads, covered, strides)
     if canonical_gradients:
         return _canonical(x, kernel, strides, pads, dilation)
     return _forward(x, kernel, strides, pads, dilation, feature_group_count)
+
+
+def _padded_or_cropped(x, pads, covered, strides):
+    """The images and the padding that is left, so that no convolution of the gradient has a negative padding.
+
+    XLA's CPU back end in jaxlib 0.10 reads beyond the image in some of those that have: the numbers are wrong, without
+    an error. They come from a padding as wide as the window, which is added here, and from last rows and columns that
+    are under no window, which are cut off.
+    """
+    config, left = [(0, 0, 0)], []
+    for side, (before, after), cover, stride in zip(x.shape[1:3], pads, covered, strides, strict=True):
+        unused = (side + before + after - cover) % stride
+        added_before, added_after = max(before - cover + 1, 0), max(after - unused - cover + 1, 0)
+        added_after += min(after - unused, 0)
+        left.append((before - added_before, after - unused - added_after))
+        config.append((added_before, added_after, 0))
+    if any(any(numbers) for numbers in config):
+        x = lax.pad(x, jnp.zeros((), x.dtype), [*config, (0, 0, 0)])
+    return x, tuple(left)
 
 
 def _forward(x, kernel, strides, pads, dilation=(1, 1), groups=1):
