@@ -53,12 +53,12 @@ class FlaxResNet20(nn.Module):
         return nn.Dense(10, dtype=self.dtype)(jnp.mean(x, (1, 2))).astype(jnp.float32)
 
 
-def by_hand(model, batch, steps):
+def by_hand(model, batch, steps, rate=0.1):
     """A function that runs a loop as in the documentation of Flax and optax."""
     variables = jax.jit(functools.partial(model.init, train=False))(
         jax.random.key(0), jnp.zeros((1, *batch[0].shape[1:]))
     )
-    tx = optax.chain(optax.add_decayed_weights(L2), optax.sgd(0.1, momentum=0.9))
+    tx = optax.chain(optax.add_decayed_weights(L2), optax.sgd(rate, momentum=0.9))
 
     def step(params, batch_stats, opt_state, images, labels):
         def objective(params):
@@ -66,14 +66,14 @@ def by_hand(model, batch, steps):
                 {"params": params, "batch_stats": batch_stats}, images, train=True, mutable=["batch_stats"]
             )
             loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-            return loss, (updated["batch_stats"], jnp.mean(logits.argmax(-1) != labels))
+            return loss, (updated.get("batch_stats", {}), jnp.mean(logits.argmax(-1) != labels))
 
         (loss, (batch_stats_, error)), grads = jax.value_and_grad(objective, has_aux=True)(params)
         updates, opt_state = tx.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), batch_stats_, opt_state, loss, error
 
     step = jax.jit(step, donate_argnums=(0, 1, 2))
-    carry = [variables["params"], variables["batch_stats"], tx.init(variables["params"])]
+    carry = [variables["params"], variables.get("batch_stats", {}), tx.init(variables["params"])]
 
     def run():
         for _ in range(steps):
@@ -83,9 +83,9 @@ def by_hand(model, batch, steps):
     return run
 
 
-def with_jaxdl(model, batch, steps, **how):
+def with_jaxdl(model, batch, steps, rate=0.1, **how):
     """A function that runs a loop with `make_step`."""
-    tx = optim.momentum(0.1, weight_decay=L2)
+    tx = optim.momentum(rate, weight_decay=L2)
     step = train.make_step(model, tx, **how)
     carry = [step.place(train.init_state(model, tx, jax.random.key(0), batch[0].shape[1:]))]
 
