@@ -97,7 +97,7 @@ class FlaxResNet18(nn.Module):
 
 
 def networks(case: str):
-    """jaxdl's and the peer's."""
+    """Jaxdl's and the peer's."""
     return {
         "ResNet-20": lambda: (models.resnet_cifar(20, shortcut=layers.shortcut_a), FlaxResNet20()),
         "cuda-convnet": lambda: (models.cuda_convnet(), FlaxCudaConvNet()),

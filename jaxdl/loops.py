@@ -19,7 +19,7 @@ _CANONICAL = ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 def convolutions_in_loops(f: Callable[..., Any], *args: Any) -> InLoops:
     """Whether the convolutions of a computation would stay fast in `scan`, `while` or `lax.map` on the CPU.
 
-    There XLA is fast for one form only: NHWC images and HWIO kernels, in one group, without zeros between pixels.
+    There XLA is fast for one form only: NHWC images and HWIO kernels, in one group.
     Outside loops it rewrites other forms to this one; in loops it computes them by a naive path that is many times
     slower. The convolutions in autodiff's gradients have other forms; those in the gradients of `models.layers.Conv`
     have this one, and oneDNN's (`jaxdl.native`) are fast everywhere. So call it with a whole training step, including
@@ -74,8 +74,6 @@ def _is_program(value: Any) -> bool:
 
 def _is_canonical(params: dict[str, Any]) -> bool:
     axes = params["dimension_numbers"]
-    return (
-        (axes.lhs_spec, axes.rhs_spec, axes.out_spec) == _CANONICAL
-        and params["feature_group_count"] == params["batch_group_count"] == 1
-        and all(dilation == 1 for dilation in params["lhs_dilation"])
-    )
+    return (axes.lhs_spec, axes.rhs_spec, axes.out_spec) == _CANONICAL and params["feature_group_count"] == params[
+        "batch_group_count"
+    ] == 1

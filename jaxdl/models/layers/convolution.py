@@ -175,7 +175,7 @@ def convolve(
     x, pads = _padded_or_cropped(x, pads, covered, strides)
     if canonical_gradients:
         return _canonical(x, kernel, strides, pads, dilation)
-    return _forward(x, kernel, strides, pads, dilation, feature_group_count)
+    return _conv(x, kernel, strides, pads, dilation=dilation, groups=feature_group_count)
 
 
 def _padded_or_cropped(x, pads, covered, strides):
@@ -197,19 +197,27 @@ def _padded_or_cropped(x, pads, covered, strides):
     return x, tuple(left)
 
 
-def _forward(x, kernel, strides, pads, dilation=(1, 1), groups=1):
+def _conv(x, kernel, strides, pads, *, spread=(1, 1), dilation=(1, 1), groups=1):
+    """XLA's convolution in its canonical layout; `spread` - 1 zeros are put between neighbouring pixels."""
     return lax.conv_general_dilated(
-        x, kernel, strides, pads, rhs_dilation=dilation, dimension_numbers=_LAYOUT, feature_group_count=groups
+        x,
+        kernel,
+        strides,
+        tuple(pads),
+        lhs_dilation=spread,
+        rhs_dilation=dilation,
+        dimension_numbers=_LAYOUT,
+        feature_group_count=groups,
     )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _canonical(x, kernel, strides, pads, dilation):
-    return _forward(x, kernel, strides, pads, dilation)
+    return _conv(x, kernel, strides, pads, dilation=dilation)
 
 
 def _canonical_fwd(x, kernel, strides, pads, dilation):
-    return _forward(x, kernel, strides, pads, dilation), (x, kernel)
+    return _conv(x, kernel, strides, pads, dilation=dilation), (x, kernel)
 
 
 def _canonical_bwd(strides, pads, dilation, residuals, cotangent):
@@ -217,25 +225,21 @@ def _canonical_bwd(strides, pads, dilation, residuals, cotangent):
     image = x.shape[1:3]
     # From the first to the last row and column that a window covers.
     reach = [(k - 1) * d for k, d in zip(kernel.shape[:2], dilation, strict=True)]
-    # Zeros between the cotangent's rows and columns undo the stride; both gradients then have stride 1.
-    spread = lax.pad(
-        cotangent,
-        jnp.zeros((), cotangent.dtype),
-        [(0, 0, 0), (0, 0, strides[0] - 1), (0, 0, strides[1] - 1), (0, 0, 0)],
-    )
-    extent = spread.shape[1:3]
+    extent = [(n - 1) * stride + 1 for n, stride in zip(cotangent.shape[1:3], strides, strict=True)]
 
-    # dx: the cotangent with the kernel turned round and its channels swapped.
+    # dx: the cotangent, with zeros between its rows and columns for the stride, with the kernel turned round and its
+    # channels swapped.
     before = [r - p[0] for r, p in zip(reach, pads, strict=True)]
     after = [i + r - e - b for i, r, e, b in zip(image, reach, extent, before, strict=True)]
     turned = jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3)
-    dx = _forward(spread, turned, (1, 1), tuple(zip(before, after, strict=True)), dilation)
+    dx = _conv(cotangent, turned, (1, 1), zip(before, after, strict=True), spread=strides, dilation=dilation)
 
     # dw: a convolution of the images with the cotangent as kernel, in which the batch takes the place of the channels.
-    # Its strides are the window's dilation. The barrier keeps XLA from folding the transpositions into another layout.
-    inputs, weights = lax.optimization_barrier((jnp.transpose(x, (3, 1, 2, 0)), jnp.transpose(spread, (1, 2, 0, 3))))
+    # Strides and dilation change places. The barrier keeps XLA from folding the transpositions into another layout.
+    inputs, weights = lax.optimization_barrier((jnp.transpose(x, (3, 1, 2, 0)), jnp.transpose(cotangent, (1, 2, 0, 3))))
     after = [r + e - i - p[0] for i, r, e, p in zip(image, reach, extent, pads, strict=True)]
-    dw = _forward(inputs, weights, dilation, tuple((p[0], a) for p, a in zip(pads, after, strict=True)))
+    around = [(p[0], a) for p, a in zip(pads, after, strict=True)]
+    dw = _conv(inputs, weights, dilation, around, dilation=strides)
     return dx, jnp.transpose(dw, (1, 2, 0, 3))
 
 
