@@ -63,7 +63,7 @@ def out_of_order(link):
     }
 
 
-@pytest.mark.parametrize("name", LINKS)
+@pytest.mark.parametrize("name", [n if n == "ema" else pytest.param(n, marks=pytest.mark.slow) for n in LINKS])
 @pytest.mark.parametrize("place", out_of_order(optim.ema(0.9)))
 def test_an_average_that_sees_other_parameters_is_refused(name, place):
     tx = out_of_order(LINKS[name])[place]

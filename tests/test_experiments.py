@@ -27,10 +27,8 @@ def only_folder(out: Path, name: str) -> Path:
     return folder
 
 
-FAST = "weight_averaging"
-
-
-@pytest.mark.parametrize("name", [n if n == FAST else pytest.param(n, marks=pytest.mark.slow) for n in claims()])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", claims())
 def test_smoke_variant(name, tmp_path):
     module = importlib.import_module(f"experiments.{name}")
     needed = getattr(module.VARIANTS["smoke"], "weights", None)
@@ -101,6 +99,7 @@ def test_divergence_is_reported_and_the_rest_goes_on(tmp_path, capsys):
     assert "SGD, seed 0: fit: the loss is" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_interruption_keeps_the_results_so_far(tmp_path, monkeypatch):
     real, calls = train.population, []
 

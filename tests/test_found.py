@@ -172,6 +172,7 @@ def test_lines_of_an_older_run_are_not_lost(tmp_path):
     assert len((tmp_path / "run.jsonl.taken_back").read_text().splitlines()) == 1 + 5
 
 
+@pytest.mark.slow
 def test_a_folder_holds_populations_of_one_kind(tmp_path):
     def run(via):
         return train.population(

@@ -283,6 +283,7 @@ def test_gradients_against_finite_differences(x64, function):
     check_grads(jax.jit(function), (jnp.asarray(normal((2, 6, 5, 4))),), order=1, modes=["rev"], rtol=1e-6, eps=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "shape", "call"),
     [

@@ -339,6 +339,7 @@ def test_scans_of_any_length_share_one_compilation():
     assert many._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_lookahead_in_a_chain_is_seen_by_the_step():
     """True Nesterov in training: the points at which gradients are taken are those of the reformulated rule."""
     lookahead = optax.chain(optax.scale_by_learning_rate(0.05), optim.scale_by_nesterov_lookahead(0.9))

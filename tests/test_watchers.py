@@ -170,6 +170,7 @@ def test_tensorboard(sets, tmp_path, watched):
     assert len(found) == STEPS * 4 + 3 * 2
 
 
+@pytest.mark.slow
 def test_early_stopping(sets, tmp_path):
     """Ends after so many evaluations that are not better; a repeated call knows, and makes no further update."""
     told = []
