@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -45,7 +46,8 @@ class FlaxCudaConvNet(nn.Module):
     @nn.compact
     def __call__(self, x, train):
         """Images to logits."""
-        window, stride, edge = (3, 3), (2, 2), ((0, 1), (0, 1))
+        window, stride = (3, 3), (2, 2)
+        edge: Any = ((0, 1), (0, 1))
         x = nn.relu(nn.max_pool(nn.Conv(32, (5, 5))(x), window, stride, edge))
         x = nn.avg_pool(nn.relu(nn.Conv(32, (5, 5))(x)), window, stride, edge, count_include_pad=False)
         x = nn.avg_pool(nn.relu(nn.Conv(64, (5, 5))(x)), window, stride, edge, count_include_pad=False)
@@ -84,7 +86,8 @@ class FlaxResNet18(nn.Module):
         conv = functools.partial(nn.Conv, use_bias=False)
         norm = functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
         x = nn.relu(norm()(conv(64, (7, 7), 2, padding=3)(x)))
-        x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        edge: Any = ((1, 1), (1, 1))
+        x = nn.max_pool(x, (3, 3), (2, 2), edge)
         for stage, width in enumerate((64, 128, 256, 512)):
             for block in range(2):
                 stride = 2 if stage and not block else 1

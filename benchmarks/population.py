@@ -1,6 +1,6 @@
 """Populations: eight members trained together against eight solo runs.
 
-    python -m benchmarks.population                    # JAXDL_NATIVE=0 where jaxdl-native is installed: XLA's convolutions
+    python -m benchmarks.population            # with JAXDL_NATIVE=0 for XLA's convolutions
 
 The peer is what a user would write without `train.population`: a loop over the keys with one `fit` for each. All runs
 share one compilation, and are warmed up first. "auto" is the way that `population` chooses by default; it should not be

@@ -173,7 +173,7 @@ def _primitive(name: str, result: str, of_xla: Callable[..., jax.Array], *, merg
             return lax.map(lambda b: _bind(primitive, a, b, window), b), 0
         if axes[1] is None:
             return lax.map(lambda a: _bind(primitive, a, b, window), a), 0
-        return lax.map(lambda ab: _bind(primitive, *ab, window), (a, b)), 0
+        return lax.map(lambda both: _bind(primitive, both[0], both[1], window), (a, b)), 0
 
     primitive.def_impl(alone)
     primitive.def_abstract_eval(shaped)

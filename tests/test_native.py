@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -471,7 +472,11 @@ def test_it_keeps_no_memory():
     assert resident() - after_shapes < 20
 
 
-@pytest.mark.parametrize("model", [models.resnet_cifar(8), models.cuda_convnet()], ids=["ResNet-8", "cuda-convnet"])
+@pytest.mark.parametrize(
+    "model",  # without ReLU, whose gradient jumps where rounding changes the sign
+    [models.resnet_cifar(8, activation=nn.gelu), models.cuda_convnet(activation=nn.gelu)],
+    ids=["ResNet-8", "cuda-convnet"],
+)
 def test_gradients_of_our_nets_are_those_of_double_precision(model, x64):
     x, labels = drawn(0, (16, 32, 32, 3)), jnp.arange(16) % 10
     variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), x)
