@@ -90,7 +90,7 @@ def test_numbers_and_gradients_are_xlas(geometry):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(geometries())
 def test_numbers_and_gradients_are_xlas_in_many_cases(geometry):
     compared(geometry)
