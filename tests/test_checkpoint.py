@@ -188,6 +188,8 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax leaves coroutines behind
+# Orbax leaves a coroutine that nobody awaits where a checkpoint is damaged; Python says so whenever it finds it.
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.slow
 def test_damaged_checkpoints_are_reported_and_the_one_before_is_used(tmp_path):
     """Every file of the newest, in turn: cut in half, one bit turned, gone. Never a wrong number, never a crash."""
@@ -401,6 +403,8 @@ def test_stop_sees_gradients(tmp_path):
         fit(fresh(), 3, loss=loss)
 
 
+# Orbax leaves a coroutine that nobody awaits where a checkpoint is damaged; Python says so whenever it finds it.
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize("scan", [True, False])
 def test_roll_back_returns_to_a_checkpoint_and_takes_another_way(scan, tmp_path):
