@@ -47,10 +47,7 @@ def convolutions_in_loops(f: Callable[..., Any], *args: Any) -> InLoops:
 
 def convolutions_of(program: ClosedJaxpr) -> InLoops:
     """As `convolutions_in_loops`, for a computation that has been traced already."""
-    found = [
-        equation.primitive.name in native.PRIMITIVES or _is_canonical(equation.params)
-        for equation in _convolutions(program.jaxpr)
-    ]
+    found = [_is_fast(equation) for equation in _convolutions(program.jaxpr)]
     if not found:
         return "none"
     return "fast" if all(found) else "slow"
@@ -59,7 +56,7 @@ def convolutions_of(program: ClosedJaxpr) -> InLoops:
 def _convolutions(jaxpr: Jaxpr) -> Iterator[Any]:
     """The convolutions of a program, and of those inside it: of calls, loops, branches and custom derivatives."""
     for equation in jaxpr.eqns:
-        if equation.primitive.name == "conv_general_dilated" or equation.primitive.name in native.PRIMITIVES:
+        if equation.primitive.name in {"conv_general_dilated", *native.PRIMITIVES}:
             yield equation
         for inside in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
             if isinstance(inside, ClosedJaxpr):
@@ -72,8 +69,10 @@ def _is_program(value: Any) -> bool:
     return isinstance(value, ClosedJaxpr | Jaxpr)
 
 
-def _is_canonical(params: dict[str, Any]) -> bool:
-    axes = params["dimension_numbers"]
-    return (axes.lhs_spec, axes.rhs_spec, axes.out_spec) == _CANONICAL and params["feature_group_count"] == params[
-        "batch_group_count"
-    ] == 1
+def _is_fast(convolution: Any) -> bool:
+    """Whether it is oneDNN's, or XLA's in its canonical form."""
+    if convolution.primitive.name in native.PRIMITIVES:
+        return True
+    axes, params = convolution.params["dimension_numbers"], convolution.params
+    canonical = (axes.lhs_spec, axes.rhs_spec, axes.out_spec) == _CANONICAL
+    return canonical and params["feature_group_count"] == params["batch_group_count"] == 1

@@ -205,6 +205,14 @@ def test_nested_vmap():
     assert_close(found, expected)
 
 
+@pytest.mark.parametrize("native", [True, 0, "no"])
+def test_native_is_none_or_false(native):
+    with pytest.raises(ValueError, match="Conv: native must be None or False"):
+        layers.Conv(4, (3, 3), native=native)
+    with pytest.raises(ValueError, match="convolve: native must be None or False"):
+        layers.convolve(drawn(0, X), drawn(1, KERNEL), native=native)
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float64])
 def test_other_dtypes_are_xlas(dtype, x64):
     x, kernel = drawn(0, X).astype(dtype), drawn(1, KERNEL).astype(dtype)

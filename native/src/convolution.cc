@@ -101,22 +101,27 @@ class Threads {
 };
 
 // A forked child has none of the threads of its parent: OpenMP would wait for them for ever.
-std::mutex cache_mutex, execution_mutex;
+std::mutex cache_mutex;
 bool forked = false;
 
-void BeforeFork() {
-  execution_mutex.lock();
-  cache_mutex.lock();
-}
-void AfterForkInParent() {
-  cache_mutex.unlock();
-  execution_mutex.unlock();
-}
+void BeforeFork() { cache_mutex.lock(); }
+void AfterForkInParent() { cache_mutex.unlock(); }
 void AfterForkInChild() {
-  AfterForkInParent();
+  cache_mutex.unlock();
   forked = true;
 }
 const int registered = pthread_atfork(BeforeFork, AfterForkInParent, AfterForkInChild);
+
+// The description of a gradient. The order of its arguments changed in oneDNN 3.
+template <typename Gradient, typename... Settings>
+typename Gradient::primitive_desc Describe(const dnnl::convolution_forward::primitive_desc& forward,
+                                           const dnnl::primitive_attr& attributes, const Settings&... settings) {
+#if DNNL_VERSION_MAJOR >= 3
+  return typename Gradient::primitive_desc(Engine(), settings..., forward, attributes);
+#else
+  return typename Gradient::primitive_desc({settings...}, attributes, Engine(), forward);
+#endif
+}
 
 std::shared_ptr<Convolution> Create(const Geometry& g) {
   using tag = memory::format_tag;
@@ -156,33 +161,21 @@ std::shared_ptr<Convolution> Create(const Geometry& g) {
 
   auto made = std::make_shared<Convolution>();
   made->images = images, made->kernel = kernel, made->results = results;
-  auto take = [&](auto primitive, const auto& description) {
-    made->preferred_kernel = description.weights_desc();
-    made->scratch = description.scratchpad_desc();
+  auto take = [&](dnnl::primitive primitive, const dnnl::primitive_desc& description, memory::desc kernel_used) {
     made->primitive = std::move(primitive);
+    made->scratch = description.scratchpad_desc();
+    made->preferred_kernel = kernel_used;
   };
   if (g.kind == Kind::kForward) {
-    take(dnnl::convolution_forward(forward), forward);
+    take(dnnl::convolution_forward(forward), forward, forward.weights_desc());
   } else if (g.kind == Kind::kInputGradient) {
-#if DNNL_VERSION_MAJOR >= 3
-    const dnnl::convolution_backward_data::primitive_desc backward(
-        engine, direct, images, preferred, results, strides, dilation, before, after, forward, attributes);
-#else
-    const dnnl::convolution_backward_data::primitive_desc backward(
-        {direct, images, preferred, results, strides, dilation, before, after}, attributes, engine, forward);
-#endif
-    take(dnnl::convolution_backward_data(backward), backward);
+    const auto backward = Describe<dnnl::convolution_backward_data>(
+        forward, attributes, direct, images, preferred, results, strides, dilation, before, after);
+    take(dnnl::convolution_backward_data(backward), backward, backward.weights_desc());
   } else {
-#if DNNL_VERSION_MAJOR >= 3
-    const dnnl::convolution_backward_weights::primitive_desc backward(
-        engine, direct, images, preferred, results, strides, dilation, before, after, forward, attributes);
-#else
-    const dnnl::convolution_backward_weights::primitive_desc backward(
-        {direct, images, preferred, results, strides, dilation, before, after}, attributes, engine, forward);
-#endif
-    made->preferred_kernel = backward.diff_weights_desc();
-    made->scratch = backward.scratchpad_desc();
-    made->primitive = dnnl::convolution_backward_weights(backward);
+    const auto backward = Describe<dnnl::convolution_backward_weights>(
+        forward, attributes, direct, images, preferred, results, strides, dilation, before, after);
+    take(dnnl::convolution_backward_weights(backward), backward, backward.diff_weights_desc());
   }
   if (made->preferred_kernel != kernel) {
     const bool back = g.kind == Kind::kWeightGradient;
@@ -209,8 +202,8 @@ std::shared_ptr<Convolution> Find(const Geometry& geometry) {
   return made;
 }
 
-// Asks the kernel to back memory that is about to be written by huge pages, where it has any. XLA takes the memory of a
-// step anew for every step, and a page costs as much to bring in whether it holds 4 kB or 2 MB.
+// Asks the kernel to back memory that is about to be written by pages of 2 MB, where it has any. XLA may take the memory
+// of a step anew for every step, and to bring it in by pages of 4 kB takes 512 times as many page faults.
 void PreferHugePages(void* data, size_t bytes) {
 #ifdef MADV_HUGEPAGE
   constexpr uintptr_t huge = uintptr_t{1} << 21;
@@ -236,8 +229,8 @@ void Execute(Geometry geometry, float* images, float* kernel, float* results) {
   const memory scratch = held(convolution.scratch, scratch_space.AtLeast(convolution.scratch.get_size()));
   const memory reorder_scratch =
       held(convolution.reorder_scratch, reorder_space.AtLeast(convolution.reorder_scratch.get_size()));
-  PreferHugePages(results, convolution.results.get_size());
-  PreferHugePages(images, convolution.images.get_size());
+  if (geometry.kind == Kind::kForward) PreferHugePages(results, convolution.results.get_size());
+  if (geometry.kind == Kind::kInputGradient) PreferHugePages(images, convolution.images.get_size());
   const memory in = held(convolution.images, images), out = held(convolution.results, results);
   auto reorder = [&](const memory& from, const memory& to) {
     if (!convolution.reorders) return;

@@ -30,8 +30,6 @@ class LruCache {
     }
   }
 
-  size_t size() const { return order_.size(); }
-
  private:
   using Entry = std::pair<Key, std::shared_ptr<Value>>;
   size_t capacity_;

@@ -63,12 +63,13 @@ WAYS = {
     "shard_map": functools.partial(by_shard_map, False),
     "checked shard_map": functools.partial(by_shard_map, True),
     "sharded arrays": functools.partial(by_sharded_arrays, AxisType.Auto),
+    "explicitly sharded arrays": functools.partial(by_sharded_arrays, AxisType.Explicit),
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_gradients(way):
-    expected = jax.jit(functools.partial(jax.grad(functools.partial(loss, native=False), (0, 1))))(KERNEL, X)
+    expected = jax.jit(jax.grad(functools.partial(loss, native=False), (0, 1)))(KERNEL, X)
     for found, wanted in zip(WAYS[way](), expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 

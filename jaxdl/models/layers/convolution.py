@@ -81,12 +81,7 @@ class Conv(nn.Module):
         check_flag("Conv", "use_bias", self.use_bias)
         if self.canonical_gradients is not None:
             check_flag("Conv", "canonical_gradients", self.canonical_gradients)
-        if self.native is not None:
-            check_flag("Conv", "native", self.native)
-        require(
-            not self.native,
-            "Conv: native must be None or False, got native=True; leave native=None: oneDNN then computes what it can",
-        )
+        _check_native("Conv", self.native)
         check_dtype("Conv", "dtype", self.dtype, optional=True)
         check_dtype("Conv", "param_dtype", self.param_dtype)
         check_initializers("Conv", kernel_init=self.kernel_init, bias_init=self.bias_init)
@@ -158,6 +153,7 @@ def convolve(
         f"{x.dtype} for x {list(x.shape)} with feature_group_count={feature_group_count}, "
         f"got {kernel.dtype} {list(kernel.shape)}",
     )
+    _check_native("convolve", native)
     strides = _pair("convolve", "strides", strides, at_least=1)
     dilation = _pair("convolve", "dilation", dilation, at_least=1)
     covered = [(k - 1) * d + 1 for k, d in zip(kernel.shape[:2], dilation, strict=True)]
@@ -251,6 +247,13 @@ def _pair(function: str, name: str, value: Any, *, at_least: int) -> Pair:
     pair = tuple(value) if isinstance(value, Sequence) else (value, value)
     require(len(pair) == 2, f"{function}: {name} must be one number or a pair (height, width), got {name}={value!r}")
     return tuple(check_integer(function, name, v, at_least=at_least) for v in pair)  # type: ignore[return-value]
+
+
+def _check_native(function: str, native: Any) -> None:
+    require(
+        native is None or native is False,
+        f"{function}: native must be None or False, got native={shown(native)}; with None oneDNN computes what it can",
+    )
 
 
 def _check_padding(function: str, padding: Any) -> None:
