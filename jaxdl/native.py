@@ -21,6 +21,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import AxisType
 
 Pair = tuple[int, int]
 Shape = tuple[int, ...]
@@ -64,7 +65,14 @@ def takes(x: jax.Array, kernel: jax.Array) -> bool:
         and x.size > 0
         and kernel.size > 0
         and VERSION is not None
+        and not _explicitly_sharded(x)
+        and not _explicitly_sharded(kernel)
     )
+
+
+def _explicitly_sharded(x: jax.Array) -> bool:
+    """Whether the array's type says how it is spread over devices: then JAX's own operations have the rules for it."""
+    return AxisType.Explicit in jax.typeof(x).sharding.mesh.axis_types
 
 
 @dataclasses.dataclass(frozen=True)
