@@ -75,7 +75,7 @@ def test_gradients(way):
 
 def test_explicitly_sharded_arrays_are_jaxs():
     """JAX's own convolution asks for the sharding of its result; oneDNN's knows no such rules."""
-    with pytest.raises(Exception, match="output sharding"):  # noqa: B017, PT011
+    with pytest.raises(Exception, match="output sharding"):
         by_sharded_arrays(AxisType.Explicit)
 
 
