@@ -56,7 +56,7 @@ def convolutions_of(program: ClosedJaxpr) -> InLoops:
 def _convolutions(jaxpr: Jaxpr) -> Iterator[Any]:
     """The convolutions of a program, and of those inside it: of calls, loops, branches and custom derivatives."""
     for equation in jaxpr.eqns:
-        if equation.primitive.name in {"conv_general_dilated", *native.PRIMITIVES}:
+        if equation.primitive.name in {"conv_general_dilated", *native.CONVOLUTIONS}:
             yield equation
         for inside in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
             if isinstance(inside, ClosedJaxpr):
@@ -71,7 +71,7 @@ def _is_program(value: Any) -> bool:
 
 def _is_fast(convolution: Any) -> bool:
     """Whether it is oneDNN's, or XLA's in its canonical form."""
-    if convolution.primitive.name in native.PRIMITIVES:
+    if convolution.primitive.name in native.CONVOLUTIONS:
         return True
     axes, params = convolution.params["dimension_numbers"], convolution.params
     canonical = (axes.lhs_spec, axes.rhs_spec, axes.out_spec) == _CANONICAL

@@ -17,6 +17,7 @@ from jax import export, lax
 
 from jaxdl import models, native, report, train
 from jaxdl.models import layers
+from jaxdl.native import convolution
 
 pytestmark = pytest.mark.skipif(native.VERSION is None, reason="needs jaxdl-native (pip install ./native), switched on")
 
@@ -244,9 +245,9 @@ def test_what_is_not_on_the_cpu_is_computed_as_here():
     """The rules for other platforms, run on this one."""
     x, kernel = drawn(0, X), drawn(1, KERNEL)
     (y, (dx, dw)), options = with_gradients(xla, x, kernel, **OPTIONS), OPTIONS
-    window = native.Window(x.shape, kernel.shape, y.shape, options["strides"], options["padding"], (1, 2), 1)
-    assert_close(native._input_gradient_of_xla(drawn(2, y.shape), kernel, window), dx)
-    assert_close(native._weight_gradient_of_xla(x, drawn(2, y.shape), window), dw)
+    window = convolution.Window(x.shape, kernel.shape, y.shape, options["strides"], options["padding"], (1, 2), 1)
+    assert_close(convolution._input_gradient_of_xla(drawn(2, y.shape), kernel, settings=window), dx)
+    assert_close(convolution._weight_gradient_of_xla(x, drawn(2, y.shape), settings=window), dw)
 
 
 def call(name="convolution", x=(2, 8, 8, 4), kernel=(3, 3, 4, 6), result=(2, 8, 8, 6), dtype=jnp.float32, **changed):
@@ -333,11 +334,12 @@ def test_the_compiled_part_survives_anything(name, x, kernel, result, strides, p
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np
 from jaxdl import native, report
+from jaxdl.native import package
 from jaxdl.models import layers
 x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 9, 9, 3)), jnp.float32)
 kernel = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 3, 4)), jnp.float32)
 function = jax.jit(lambda x, kernel: layers.convolve(x, kernel))
-print(native.VERSION, native._threads(), report.environment()["convolutions"])
+print(native.VERSION, package.threads(), report.environment()["convolutions"])
 print("jaxdl_native" in function.lower(x, kernel).as_text(), float(jnp.sum(jnp.sin(function(x, kernel)))))
 """
 

@@ -5,7 +5,6 @@
 // layout that oneDNN prefers, at every call.
 
 #include <pthread.h>
-#include <sys/mman.h>
 
 #include <cstdint>
 #include <cstdlib>
@@ -22,6 +21,7 @@
 #include "xla/ffi/api/ffi.h"
 
 #include "lru_cache.h"
+#include "parallel.h"
 
 namespace ffi = xla::ffi;
 using dnnl::memory;
@@ -100,17 +100,11 @@ class Threads {
 #endif
 };
 
-// A forked child has none of the threads of its parent: OpenMP would wait for them for ever.
+// A process is forked while no other thread holds the lock: in the child nobody would open it.
 std::mutex cache_mutex;
-bool forked = false;
-
-void BeforeFork() { cache_mutex.lock(); }
-void AfterForkInParent() { cache_mutex.unlock(); }
-void AfterForkInChild() {
-  cache_mutex.unlock();
-  forked = true;
-}
-const int registered = pthread_atfork(BeforeFork, AfterForkInParent, AfterForkInChild);
+void Lock() { cache_mutex.lock(); }
+void Unlock() { cache_mutex.unlock(); }
+const int registered = pthread_atfork(Lock, Unlock, Unlock);
 
 // The description of a gradient. The order of its arguments changed in oneDNN 3.
 template <typename Gradient, typename... Settings>
@@ -202,19 +196,8 @@ std::shared_ptr<Convolution> Find(const Geometry& geometry) {
   return made;
 }
 
-// Asks the kernel to back memory that is about to be written by pages of 2 MB, where it has any. XLA may take the memory
-// of a step anew for every step, and to bring it in by pages of 4 kB takes 512 times as many page faults.
-void PreferHugePages(void* data, size_t bytes) {
-#ifdef MADV_HUGEPAGE
-  constexpr uintptr_t huge = uintptr_t{1} << 21;
-  const uintptr_t from = (reinterpret_cast<uintptr_t>(data) + huge - 1) & ~(huge - 1);
-  const uintptr_t to = (reinterpret_cast<uintptr_t>(data) + bytes) & ~(huge - 1);
-  if (from < to) madvise(reinterpret_cast<void*>(from), to - from, MADV_HUGEPAGE);
-#endif
-}
-
 void Execute(Geometry geometry, float* images, float* kernel, float* results) {
-  if (forked) geometry.threads = 1;
+  if (Forked()) geometry.threads = 1;
   const Threads threads(static_cast<int>(geometry.threads));
   const std::shared_ptr<Convolution> found = Find(geometry);
   const Convolution& convolution = *found;

@@ -10,6 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxdl import native
 from jaxdl.models import layers
+from jaxdl.native import package
 
 pytestmark = pytest.mark.skipif(native.VERSION is None, reason="needs jaxdl-native (pip install ./native), switched on")
 
@@ -80,4 +81,4 @@ def test_explicitly_sharded_arrays_are_jaxs():
 
 
 def test_devices_share_the_cores():
-    assert native._threads() == 1
+    assert package.threads() == 1

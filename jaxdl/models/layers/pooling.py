@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxdl import native
 from jaxdl.arguments import check_flag, check_integer, check_real, require
 from jaxdl.models.layers.checks import check_images
 
@@ -18,8 +19,9 @@ def max_pool(
     With `stride < window` the windows overlap, as in AlexNet (window 3, stride 2). The gradient goes to the first of
     equal maxima in row order, as in torch and `flax.linen.max_pool`; a NaN in a window is its maximum.
 
-    On the CPU the maximum is taken over strided slices, because XLA's own gradient (select-and-scatter) is 11 to 24
-    times slower there (`benchmarks/layers.py`). On other back ends it is `lax.reduce_window`.
+    On the CPU `jaxdl-native` computes it where that is installed (float32, windows of at most 16). Otherwise the maximum
+    is taken over strided slices there, because XLA's own gradient (select-and-scatter) is 11 to 24 times slower
+    (`benchmarks/layers.py`). On other back ends it is `lax.reduce_window`.
 
     Args:
       x: [batch, height, width, channels], floating point.
@@ -39,6 +41,8 @@ def max_pool(
     Reference: AlexNet, `ImageNet Classification with Deep Convolutional Neural Networks`, 2012, sec. 3.4.
     """
     stride, pads = _geometry("max_pool", x, window, stride, padding, ceil_mode)
+    if window <= native.LARGEST_WINDOW and native.takes(x):
+        return native.max_pool(x, window=window, stride=stride, padding=pads)
     lowest = jnp.array(-jnp.inf, x.dtype)
     if jax.default_backend() != "cpu":
         return lax.reduce_window(
@@ -56,7 +60,7 @@ def avg_pool(
 ) -> jax.Array:
     """The mean of each square window, over the pixels that lie inside the image.
 
-    As in cuda-convnet, and as torch's with `count_include_pad=False`. For the mean over the whole image, take
+    As in cuda-convnet, and as torch's with `count_include_pad=False`. `jaxdl-native` computes it as it does `max_pool`. For the mean over the whole image, take
     `x.mean((1, 2))`.
 
     Args:
@@ -73,6 +77,8 @@ def avg_pool(
       ValueError: as for `max_pool`.
     """
     stride, pads = _geometry("avg_pool", x, window, stride, padding, ceil_mode)
+    if window <= native.LARGEST_WINDOW and native.takes(x):
+        return native.avg_pool(x, window=window, stride=stride, padding=pads)
     counts = []
     for side, (before, after) in zip(x.shape[1:3], pads, strict=True):
         inside = np.pad(np.ones(side), (before, after))

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 
 __version__ = "0.1.0"
-INTERFACE = 1  # what `jaxdl.native` expects; both change it together
+INTERFACE = 2  # what `jaxdl.native` expects; both change it together
 
 _library = ctypes.CDLL(str(Path(__file__).with_name("libjaxdl_native.so")))
 _library.jaxdl_onednn_version.restype = ctypes.c_char_p
@@ -20,7 +20,16 @@ ONEDNN_VERSION: str = _library.jaxdl_onednn_version().decode()
 
 TARGETS = {
     f"jaxdl_native.{name}": getattr(_library, f"jaxdl_{name}")
-    for name in ("convolution", "convolution_input_gradient", "convolution_weight_gradient")
+    for name in (
+        "convolution",
+        "convolution_input_gradient",
+        "convolution_weight_gradient",
+        "max_pool",
+        "max_pool_pick",
+        "max_pool_place",
+        "avg_pool",
+        "avg_pool_spread",
+    )
 }
 """Names of the functions in compiled programs, and the functions."""
 

@@ -1,0 +1,13 @@
+"""Convolutions and pooling at oneDNN's speed on the CPU, where the package `jaxdl-native` is installed.
+
+XLA's own convolutions take several times oneDNN's time on the CPU, and its maxima over windows are slow there too.
+`pip install ./native` builds a package that has both; `models.layers` then uses it, for float32 on the CPU. Without it,
+on other devices and in other dtypes XLA computes everything. The environment variable `JAXDL_NATIVE=0`, set before jaxdl
+is imported, switches it off.
+"""
+
+from jaxdl.native.convolution import CONVOLUTIONS, convolve
+from jaxdl.native.package import VERSION, takes
+from jaxdl.native.pooling import LARGEST_WINDOW, avg_pool, max_pool
+
+__all__ = ["CONVOLUTIONS", "LARGEST_WINDOW", "VERSION", "avg_pool", "convolve", "max_pool", "takes"]
