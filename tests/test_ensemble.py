@@ -246,7 +246,7 @@ class Counter(nn.Module):
             lambda m, p, d: ensemble.update_batch_stats(
                 Counter(), Counter().init(jax.random.key(0), jnp.ones((1, 6, 5, 2)), train=False)["params"], d
             ),
-            "count are no BatchNorm's of jaxdl or Flax",
+            "or flax.linen.BatchNorm, got .*count of other modules",
         ),
     ],
 )

@@ -459,19 +459,24 @@ def _checked(function: str, num_classes: int, *, variant: Variant, **fields) -> 
     check_real(function, "dropout", variant.dropout, at_least=0, below=1)
     final = variant.stochastic_depth
     check_real(function, "stochastic_depth", final, at_least=0)
-    require(0 < final <= 1, f"{function}: stochastic_depth must be a probability in (0, 1], got {final}")
+    require(
+        0 < final <= 1, f"{function}: stochastic_depth must be a probability in (0, 1], got {final}; 1 drops no block"
+    )
     require(
         final == 1 or variant.shortcut is not None,
-        f"{function}: stochastic_depth={final} needs a shortcut; a plain network with a layer left out is cut in two",
+        f"{function}: stochastic_depth must be 1 without shortcuts, got stochastic_depth={final}; a plain network has "
+        "no path around a dropped block; leave stochastic_depth out, or use a network with shortcuts",
     )
     require(
         not variant.zero_gamma or (variant.norm is not None and not variant.preactivation),
-        f"{function}: zero_gamma=True needs a norm after the last convolution of a branch, that is norm not None and "
-        "preactivation=False; it would cut the gradient off",
+        f"{function}: zero_gamma must be False without a norm after the last convolution of each branch, got "
+        f"zero_gamma=True with norm={shown(variant.norm)} and preactivation={variant.preactivation}; leave zero_gamma "
+        "out, or use a norm and preactivation=False",
     )
     require(
         not variant.zero_gamma or variant.shortcut is not None,
-        f"{function}: zero_gamma=True needs a shortcut; a plain network would give nothing but zeros",
+        f"{function}: zero_gamma must be False without shortcuts, got zero_gamma=True; every block would give "
+        "zeros; leave zero_gamma out, or use a network with shortcuts",
     )
     fixed = getattr(variant.norm, "keywords", {})
     require(
