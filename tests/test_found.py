@@ -100,7 +100,7 @@ def test_own_collections_of_snapshots(tmp_path):
     tx = optax.chain(optim.momentum(0.05), optim.snapshots(3, 2))
     state, _ = fit(Own(), tx, checkpoint_dir=tmp_path)
     members = optim.snapshot_variables(state.opt_state)
-    with pytest.raises(ValueError, match="keeps own, which these members lack"):
+    with pytest.raises(ValueError, match="members must hold own of Own too, got only batch_stats, params"):
         ensemble.predict(Own(), members, TABLE.inputs, average="outputs")
     loaded = train.load_variables(tmp_path, average="snapshots")
     found = ensemble.outputs(Own(), loaded, TABLE)

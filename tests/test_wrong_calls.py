@@ -956,7 +956,10 @@ CALLS = [
     ('train.join_processes("127.0.0.1:1234", 2, 2)', "process=2 must be below processes=2 || count from 0"),
     ('train.join_processes("127.0.0.1:1234", 0, 0)', "processes must be an integer >= 1"),
     # ensemble
-    ("ensemble.predict(MEMBERS_OF_NET, NET, BATCH[0])", "predict: model must be a flax.linen module || it is first"),
+    (
+        "ensemble.predict(MEMBERS_OF_NET, NET, BATCH[0])",
+        "predict: model must be a flax.linen module || the order is predict(model, members, ...)",
+    ),
     ("ensemble.predict(NET, MEMBERS_OF_NET, BATCH[0])", "would be shown uint8 images"),
     (
         "ensemble.predict(NET, MEMBERS_OF_NET, SET, preprocess=SET.standardize)",
@@ -964,7 +967,7 @@ CALLS = [
     ),
     (
         'ensemble.predict(NET, MEMBERS_OF_NET["params"], BATCH[0], preprocess=SET.standardize)',
-        "has batch statistics, and these members have none || optim.snapshot_variables",
+        "members must hold the batch statistics of ResNet, got none || optim.snapshot_variables",
     ),
     ("ensemble.predict(NET, STATE, BATCH[0], preprocess=SET.standardize)", "members must be stacked variables"),
     (
@@ -1035,7 +1038,7 @@ CALLS = [
         'ensemble.evaluate(LINE, LINES, COLUMN, average="outputs", metrics={"e": train.error})',
         "metrics['e'] is called with || at least 2 classes, got float32 [64, 1]",
     ),
-    ("ensemble.evaluate(LINE, LINES, NUMBERED)", "Dense has one output, whose softmax is always 1"),
+    ("ensemble.evaluate(LINE, LINES, NUMBERED)", "Dense must give at least 2 logits, got 1, whose softmax is always 1"),
     ("ensemble.evaluate(NET, MEMBERS_OF_NET, no_names(SET.labels + 9))", "labels must be in 0..9 || got labels 9..18"),
     ("ensemble.evaluate(NET, MEMBERS_OF_NET, no_names(np.eye(64)))", "soft labels must be [examples, 10] || [64, 64]"),
     ("ensemble.evaluate(NET, MEMBERS_OF_NET, SET, metrics={'k': train.top_k_error})", "got the class"),
@@ -1055,12 +1058,15 @@ CALLS = [
         "ensemble.predict(NET, MEMBERS_OF_NET, BATCH[0], preprocess=data.Standardize)",
         "preprocess must be a function, got the class",
     ),
-    ("ensemble.probabilities(LINE, LINES, TABLE)", "one output, whose softmax is always 1; use ensemble.outputs"),
+    (
+        "ensemble.probabilities(LINE, LINES, TABLE)",
+        "at least 2 logits, got 1, whose softmax is always 1; use ensemble.outputs",
+    ),
     ("ensemble.log_probabilities(DICTS, MEMBERS_OF_DICTS, SET)", "must give logits || use ensemble.outputs"),
     ("ensemble.outputs(NET, MEMBERS_OF_NET, (SET, SET))", "outputs: dataset must be one data.Dataset, got the pair"),
     ("ensemble.outputs(NET, MEMBERS_OF_NET, BATCH[0])", "dataset must be one data.Dataset || data.from_arrays"),
     ("ensemble.outputs(NET, STATE, SET)", "outputs: members must be stacked variables"),
-    ("ensemble.outputs(NET, LINES, SET)", "outputs: ResNet has batch statistics"),
+    ("ensemble.outputs(NET, LINES, SET)", "outputs: members must hold the batch statistics of ResNet, got none"),
     ("ensemble.outputs(LINE, MEMBERS_OF_NET, TABLE)", "members must be trees like the variables of Dense"),
     ("ensemble.outputs(NET, MEMBERS_OF_NET, SET, batch_size=0)", "batch_size must be an integer >= 1"),
     ("ensemble.scores(np.ones((2, 3)), np.zeros(2, int))", "rows of probabilities must sum to 1 || softmax"),
