@@ -490,9 +490,15 @@ def test_plain_cifar_has_no_shortcut_to_pass():
         (lambda: models.wide_resnet(27), r"wide_resnet: depth must be 6 n \+ 4"),
         (lambda: models.resnet_cifar(20, widths=(4, 8)), "widths must be three numbers"),
         (lambda: models.resnet_cifar(20, stochastic_depth=0), r"a probability in \(0, 1\]"),
-        (lambda: models.plain_cifar(20, stochastic_depth=0.5), "a plain network with a layer left out is cut in two"),
-        (lambda: models.resnet_cifar(20, preactivation=True, zero_gamma=True), "it would cut the gradient off"),
-        (lambda: models.plain_cifar(20, zero_gamma=True), "nothing but zeros"),
+        (
+            lambda: models.plain_cifar(20, stochastic_depth=0.5),
+            "stochastic_depth=0.5; a plain network has no path around",
+        ),
+        (
+            lambda: models.resnet_cifar(20, preactivation=True, zero_gamma=True),
+            "zero_gamma=True with norm=.* and preactivation=True; leave zero_gamma out",
+        ),
+        (lambda: models.plain_cifar(20, zero_gamma=True), "zero_gamma must be False without shortcuts"),
         (lambda: models.alexnet(widths=(1, 2)), "widths must be five numbers"),
         (lambda: models.alexnet(left_out=1), "left_out must be the number of a middle convolution"),
         (lambda: models.alexnet(dropout=1.0), r"dropout must be a finite number in \[0, 1\)"),

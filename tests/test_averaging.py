@@ -149,7 +149,7 @@ def test_snapshots_are_copies(steps, start, period, keep, chain, dtype):
     state, _ = states[-1]
     assert optim.snapshot_count(state) == len(numbers)
     if not numbers:
-        with pytest.raises(ValueError, match=f"none has been taken yet, after {steps} updates"):
+        with pytest.raises(ValueError, match=f"at least one snapshot, got none after {steps} updates"):
             optim.snapshot_variables(state)["params"]
         return
     copies = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[states[n - 1][1] for n in numbers])
@@ -193,14 +193,16 @@ def test_several_in_a_chain_need_names():
     params = random_tree()
     tx = optax.chain(optim.swa(0), optim.swa(2, name="late"), optim.ema(0.5), optim.ema(0.9, name="long"))
     state = tx.init(params)
-    with pytest.raises(ValueError, match="there are 2 of swa in this optimizer state: 'swa', 'late'; give each a name"):
+    with pytest.raises(
+        ValueError, match="name must choose one optim.swa, got name=None for 2 of them, called 'swa', 'late'"
+    ):
         optim.swa_params(state, params)
-    with pytest.raises(ValueError, match="there is no ema named 'short', but 'ema', 'long'"):
+    with pytest.raises(ValueError, match="one of 'ema', 'long', got name='short'; pass one of these"):
         optim.ema_params(state, params, name="short")
     for name in ("swa", "late"):
         optim.swa_params(state, params, name=name)
     twice = optax.chain(optim.swa(0), optim.swa(2)).init(params)
-    with pytest.raises(ValueError, match="there are 2 of swa"):
+    with pytest.raises(ValueError, match="got name='swa' for 2 of them, .* make each with its own, optim.swa"):
         optim.swa_params(twice, params, name="swa")
     for read in (optim.swa_params, optim.ema_params):
         with pytest.raises(ValueError, match="there is no .* in this optimizer state; end the chain with optim"):
@@ -218,9 +220,11 @@ def test_several_snapshots_in_a_chain_need_names():
     assert optim.snapshot_count(state, name="snapshots") == 3
     assert optim.snapshot_bytes(state, name="late") == 4
     for read in (optim.snapshot_variables, optim.snapshot_count, optim.snapshot_bytes):
-        with pytest.raises(ValueError, match="there are 2 of snapshots in this optimizer state: 'snapshots', 'late'"):
+        with pytest.raises(
+            ValueError, match="choose one optim.snapshots, got name=None for 2 of them, called 'snapshots', 'late'"
+        ):
             read(state)
-        with pytest.raises(ValueError, match="there is no snapshots named 'early', but 'snapshots', 'late'"):
+        with pytest.raises(ValueError, match="one of 'snapshots', 'late', got name='early'"):
             read(state, name="early")
         with pytest.raises(ValueError, match="there is no snapshots in this optimizer state; end the chain with optim"):
             read(optim.sgd(0.1).init(params))
@@ -245,7 +249,8 @@ def test_snapshots_of_a_part_of_the_parameters(mask):
     states = walk(optax.masked(optim.snapshots(1, 2), mask), tree_points(3))
     state, params = states[-1]
     with pytest.raises(
-        ValueError, match=r"snapshot_variables: .*pass the others, snapshot_variables\(opt_state, params=state"
+        ValueError,
+        match=r"snapshot_variables: params must be given, .*call snapshot_variables\(opt_state, params=state",
     ):
         optim.snapshot_variables(state)["params"]
     found = optim.snapshot_variables(state, params=params)["params"]
@@ -300,9 +305,12 @@ MEMBERS = jax.vmap(TX.init)(jnp.ones((3, 2)))
         (lambda p, s: optim.snapshot_count(MEMBERS), r"\[3\] members side by side; take one first"),
         (
             lambda p, s: optim.snapshot_variables(s)["params"],
-            "of the snapshots none has been taken yet, after 0 updates",
+            "snapshot_variables: opt_state must hold at least one snapshot, got none after 0 updates",
         ),
-        (lambda p, s: jax.jit(optim.snapshot_variables)(s), "is not known within jit or vmap; call it outside"),
+        (
+            lambda p, s: jax.jit(optim.snapshot_variables)(s),
+            "is not known within jit or vmap, so call snapshot_variables outside",
+        ),
     ],
 )
 def test_wrong_calls_of_readers(call, words):

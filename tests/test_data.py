@@ -72,7 +72,10 @@ def test_part_of_a_split(fashion):
             r"takes uint8 images, .* float64 \(3, 4, 4, 1\); scale to 0..255 and use \(255 \* images\).round",
         ),
         ({"inputs": np.full((3, 4, 4, 1), 254.0)}, r"inputs are float64 .*; use images.round\(\).astype\(np.uint8\)"),
-        ({"inputs": np.full((3, 4, 4, 1), -1.5)}, "with numbers in -1.5..-1.5 .*; undo what standardised them"),
+        (
+            {"inputs": np.full((3, 4, 4, 1), -1.5)},
+            "numbers must be in 0..255, got -1.5..-1.5; undo the standardisation",
+        ),
         ({"inputs": np.full((3, 4, 4, 1), 254)}, r"inputs are int64 .*; use images.astype\(np.uint8\)"),
         ({"inputs": np.full((3, 4, 4, 1), 256)}, r"numbers must be in 0..255, got 256..256"),
         (

@@ -282,7 +282,7 @@ def test_what_cannot_be_told_apart_is_a_warning_that_says_so(tmp_path):
     state = train.init_state(model, tx, jax.random.key(0), train_set.image_shape)
     # What is inside of a method of a C object cannot be seen.
     hidden = functools.partial(lambda counter, x: train_set.standardize(x), iter([1]))
-    with pytest.warns(train.IndistinctRunWarning, match=r"preprocess has a part of the type builtins.list_iterator"):
+    with pytest.warns(train.IndistinctRunWarning, match=r"preprocess holds an object of type builtins.list_iterator"):
         train.fit(
             state,
             model,

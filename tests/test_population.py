@@ -205,7 +205,7 @@ def test_progress_counts_all_members(capsys):
             r"rate is not among the injected hyperparameters, \['learning_rate', 'momentum', 'weight_decay'\]",
         ),
         ({"via": "pmap"}, "via must be one of 'auto', 'vmap', 'map', 'loop', got via='pmap'"),
-        ({"stop": lambda h: True, "eval_set": None}, "stop is asked after evaluations; pass eval_set"),
+        ({"stop": lambda h: True, "eval_set": None}, "stop needs eval_set, .*got eval_set=None; pass eval_set"),
         ({"steps": 0}, "population: steps must be an integer >= 1"),
     ],
 )

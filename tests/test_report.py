@@ -51,7 +51,7 @@ def test_write_json(tmp_path):
     report.write_json(file, {"thing": Thing(Path("x/y"), Pair(array, jnp.float32(0.1))), 3: (math.nan, math.inf, None)})
     found = json.loads(file.read_text(), parse_constant=pytest.fail)
     assert found == {"thing": {"path": "x/y", "pair": {"a": [[1, 2], [3, 4]], "b": 0.1}}, "3": [None, None, None]}
-    with pytest.raises(ValueError, match="has no form in JSON"):
+    with pytest.raises(ValueError, match="only what JSON can store"):
         report.write_json(file, {"no": object()})
     assert json.loads(file.read_text()) == found  # the failed write left the file as it was
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]

@@ -125,13 +125,19 @@ def changed(variables, path, change):
         (lambda v: (".", NET, v), r"\. is a folder; pass a file in it"),
         (lambda v: ("w.pth", NET, v), "w.pth must end in .safetensors or .npz; torch reads .*load_file"),
         (lambda v: ("w.npz", models.ResNet, v), "model must be a flax.linen module, .* pass an instance"),
-        (lambda v: ("w.npz", models.mlp(), v), "torch has no names for this MLP; .* models.resnet, .* alexnet_torch"),
-        (lambda v: ("w.npz", models.alexnet(), v), "torch has no names for this AlexNet; .* alexnet_torchvision"),
+        (
+            lambda v: ("w.npz", models.mlp(), v),
+            "torch has no names for the arrays of this MLP; .* models.resnet, .* alexnet_torch",
+        ),
+        (
+            lambda v: ("w.npz", models.alexnet(), v),
+            "torch has no names for the arrays of this AlexNet; .* alexnet_torchvision",
+        ),
         (lambda v: ("w.npz", NET, v["params"]), r"variables must be {\"params\": .* pass state.variables"),
         (lambda v: ("w.npz", NET, [v]), "variables must be .* pass state.variables"),
         (
             lambda v: ("w.npz", NET, jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), v)),
-            r"those of 3 members, stacked; write one, .* jax.tree.map\(lambda leaf: leaf\[0\], variables\)",
+            r"one model, got 3 stacked members; pass one of them, jax.tree.map\(lambda leaf: leaf\[0\], variables\)",
         ),
         (
             lambda v: ("w.npz", models.resnet_cifar(14), v),

@@ -263,8 +263,11 @@ def test_a_first_loss_that_is_not_finite():
         ({"steps": 5, "batch_size": 51}, "batch_size=51 is more than the 50 images"),
         ({"steps": 5, "batch_size": 0}, "batch_size must be an integer >= 1"),
         ({"steps": 5, "eval_every": 0}, "fit: eval_every must be an integer >= 1, got eval_every=0"),
-        ({"steps": 5, "eval_set": random_dataset(9, shape=(6, 6, 2))}, "train_set and eval_set differ"),
-        ({"steps": 5, "eval_set": random_dataset(9, classes=2)}, "train_set and eval_set differ"),
+        (
+            {"steps": 5, "eval_set": random_dataset(9, shape=(6, 6, 2))},
+            "train_set and eval_set must have inputs of equal",
+        ),
+        ({"steps": 5, "eval_set": random_dataset(9, classes=2)}, "train_set and eval_set must have inputs of equal"),
     ],
 )
 def test_fit_bad_arguments(kwargs, message):

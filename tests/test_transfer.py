@@ -121,10 +121,10 @@ def test_pickled_code_does_not_run(tmp_path):
     [
         ("w.th", b"", r"w.th is empty"),
         ("w.npz", b"", r"w.npz is empty"),
-        ("w.npz", b"PK\x03\x04" + b"\0" * 40, r"w.npz is no .npz file of arrays, or it is damaged"),
-        ("w.npz", b"hello", r"w.npz is no .npz file of arrays, or it is damaged"),
-        ("w.safetensors", b"\0" * 40, r"w.safetensors is no .safetensors file of arrays, or it is damaged"),
-        ("w.safetensors", b"x", r"w.safetensors is no .safetensors file of arrays, or it is damaged"),
+        ("w.npz", b"PK\x03\x04" + b"\0" * 40, r"w.npz must be a .npz file of arrays, .* may be damaged"),
+        ("w.npz", b"hello", r"w.npz must be a .npz file of arrays, .* may be damaged"),
+        ("w.safetensors", b"\0" * 40, r"w.safetensors must be a .safetensors file of arrays, .* may be damaged"),
+        ("w.safetensors", b"x", r"w.safetensors must be a .safetensors file of arrays, .* may be damaged"),
         ("w.pth", b"PK\x05\x06" + b"\0" * 18, "it has no data.pkl"),
         ("w.pt", pickle.dumps(5), "is not a file that torch.save wrote"),
         ("w.h5", b"x", "must end in .npz, .safetensors or .pth"),
@@ -362,11 +362,11 @@ MANY = {f"block{i}": {"kernel": jnp.ones(1), "bias": jnp.ones(1)} for i in range
     [
         (lambda: transfer.freeze("head"), r"freeze: predicate must be a function, got .*'head'; pass lambda path: "),
         (lambda: transfer.refreeze((), "head", TREE), "refreeze: predicate must be a function, got predicate='head'"),
-        (lambda: transfer.freeze(lambda path: True).init(TREE), "freezes every parameter; there are conv/bias, conv/k"),
-        (lambda: transfer.freeze(lambda path: "fc" in path).init(TREE), "freezes no parameter; there are conv/bias"),
+        (lambda: transfer.freeze(lambda path: True).init(TREE), "got True for all, conv/bias, conv/k"),
+        (lambda: transfer.freeze(lambda path: "fc" in path).init(TREE), "got False for all, conv/bias"),
         (
             lambda: transfer.freeze(lambda path: "fc" in path).init(MANY),
-            r"there are block0, block1, .* and 8 more \(paths are as in block0/bias\)",
+            r"for all, block0, block1, .* and 8 more \(paths are as in block0/bias\)",
         ),
         (
             lambda: transfer.freeze(transfer.gradual_unfreezing(("conv", "fc", "head"))[0]).init(TREE),

@@ -278,7 +278,7 @@ def test_members_that_diverged_are_named(small):
     model = models.mlp(widths=(4,))
     params = model.init(KEY, jnp.zeros((1, 28, 28, 1)), train=False)["params"]
     members = jax.tree.map(lambda leaf: jnp.stack([leaf, jnp.full_like(leaf, jnp.nan), leaf]), params)
-    with pytest.raises(ValueError, match=r"evaluate: the members \[1\] give NaN"):
+    with pytest.raises(ValueError, match=r"evaluate: the outputs of members .* got NaN from the members \[1\]"):
         ensemble.evaluate(model, members, small[1])
 
 

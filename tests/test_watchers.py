@@ -185,7 +185,7 @@ def test_early_stopping(sets, tmp_path):
     again, same = run(sets, checkpoint_dir=tmp_path, **chosen)
     jax.tree.map(np.testing.assert_array_equal, numbers(state), numbers(again))
     jax.tree.map(np.testing.assert_array_equal, history, same)
-    with pytest.raises(ValueError, match="fit: EarlyStopping looks at evaluations, and there are none"):
+    with pytest.raises(ValueError, match="fit: train.EarlyStopping needs evaluations, got eval_set=None"):
         run((sets[0], None), eval_every=None, watch=[train.EarlyStopping()])
     with pytest.raises(ValueError, match="there is no metric 'fame' in the evaluations; there are loss, fake"):
         run(sets, metrics={"fake": fake}, watch=[train.EarlyStopping("fame")])

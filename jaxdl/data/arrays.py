@@ -103,13 +103,14 @@ def _narrowed(name: str, tree: Any) -> Any:
             kept = array.astype(dtype)
         if array.dtype.kind != "f" and not np.array_equal(kept, array):
             raise ValueError(
-                f"from_arrays: {name} of {array.dtype} do not fit {dtype}, as they would have to: they are in "
-                f"{array.min()}..{array.max()}; give them smaller numbers, np.unique(x, return_inverse=True)[1] for ids"
+                f"from_arrays: {name} must fit {dtype}, the dtype that JAX gives them, got {array.dtype} in "
+                f"{array.min()}..{array.max()}; use smaller numbers, np.unique(x, return_inverse=True)[1] for ids"
             )
-        require(
-            array.dtype.kind != "f" or bool(np.isfinite(kept).all() or not np.isfinite(array).all()),
-            f"from_arrays: {name} of {array.dtype} do not fit {dtype}, which they become; scale them",
-        )
+        if array.dtype.kind == "f" and np.isfinite(array).all() and not np.isfinite(kept).all():
+            raise ValueError(
+                f"from_arrays: {name} must fit {dtype}, the dtype that JAX gives them, got {array.dtype} in "
+                f"{array.min():.3g}..{array.max():.3g}; scale them"
+            )
         return kept
 
     return jax.tree.map(narrowed, tree, is_leaf=lambda node: isinstance(node, list))

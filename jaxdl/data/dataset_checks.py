@@ -110,7 +110,7 @@ def _check_images(where: str, images: Any) -> None:
     require(images.size > 0, f"{where}: {what}, {got}, which holds no images")
     if images.ndim == 3:
         raise ValueError(f"{where}: {what}, {got}; add an axis of one channel, images[..., None]")
-    remedy = "; for bytes that are no images use .astype(np.int32), or np.float32" if images.ndim < 3 else ""
+    remedy = "; if these are not images, use .astype(np.int32) or .astype(np.float32)" if images.ndim < 3 else ""
     require(images.ndim == 4, f"{where}: {what}, {got}{remedy}")
     require(
         not looks_channels_first(images.shape[1:]),
@@ -126,15 +126,16 @@ def _to_bytes(images: np.ndarray) -> str:
         return "pass numbers from 0 to 255"
     low, high = images.min(), images.max()
     if images.dtype.kind in "iu":
-        inside = low >= 0 and high <= 255
-        return "use images.astype(np.uint8)" if inside else f"numbers must be in 0..255, got {low}..{high}"
+        if low >= 0 and high <= 255:
+            return "use images.astype(np.uint8)"
+        return f"the numbers must be in 0..255, got {low}..{high}; scale them and use images.astype(np.uint8)"
     if low >= 0 and high <= 1:
         return "scale to 0..255 and use (255 * images).round().astype(np.uint8)"
     if low >= 0 and high <= 255:
         return "use images.round().astype(np.uint8)"
     return (
-        f"with numbers in {low:.3g}..{high:.3g} they are no brightness of 0..255; undo what standardised them, or "
-        "leave standardize out, data.from_arrays(images, labels): floats are taken as they are"
+        f"the numbers must be in 0..255, got {low:.3g}..{high:.3g}; undo the standardisation, or leave standardize "
+        "out, data.from_arrays(images, labels), which takes floats as they are"
     )
 
 

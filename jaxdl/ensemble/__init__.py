@@ -2,7 +2,8 @@
 
 from jaxdl.ensemble.batch_stats import update_batch_stats
 from jaxdl.ensemble.diversity import disagreement, normalized_diversity, project_predictions, weight_cosine
-from jaxdl.ensemble.prediction import Evaluation, evaluate, log_probabilities, outputs, predict, probabilities
+from jaxdl.ensemble.evaluation import Evaluation, evaluate
+from jaxdl.ensemble.prediction import log_probabilities, outputs, predict, probabilities
 from jaxdl.ensemble.scoring import Scores, scores
 
 __all__ = [

@@ -137,7 +137,9 @@ def _layers(model, preprocess, params, images) -> tuple[dict[str, Any], dict[str
     own = sorted(set(variables) - {"params", "batch_stats"})
     require(
         not own,
-        f"update_batch_stats: {type(model).__name__} keeps {', '.join(own)}, too, and only BatchNorms are known",
+        f"update_batch_stats: model must have no variables but parameters and batch statistics, got the collections "
+        f"{', '.join(own)} of {type(model).__name__}; update these in your own code, with "
+        "model.apply(..., mutable=[...])",
     )
     facts: dict[str, _Facts] = {}
 
@@ -154,7 +156,9 @@ def _layers(model, preprocess, params, images) -> tuple[dict[str, Any], dict[str
     others = {path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(empty)} - known
     require(
         not others,
-        f"update_batch_stats: {', '.join(sorted(others))} are no BatchNorm's of jaxdl or Flax, so they stay unknown",
+        "update_batch_stats: all batch statistics must be those of layers.BatchNorm or flax.linen.BatchNorm, got "
+        f"{', '.join(sorted(others))} of other modules; use one of these two, or update the statistics in your "
+        "own code",
     )
     return empty, facts
 

@@ -4,8 +4,9 @@ from jaxdl.models import layers
 from jaxdl.models.alexnets import AlexNet, alexnet, alexnet_one_tower, alexnet_torchvision
 from jaxdl.models.convnets import ConvNet, convnet
 from jaxdl.models.cuda_convnets import ConvLocalNet, CudaConvNet, conv_local, cuda_convnet
+from jaxdl.models.named_resnets import plain_cifar, resnet, resnet_cifar, wide_resnet
 from jaxdl.models.perceptrons import MLP, mlp
-from jaxdl.models.resnets import ResNet, plain_cifar, resnet, resnet_cifar, wide_resnet
+from jaxdl.models.resnets import ResNet
 from jaxdl.models.stacked import stack_blocks, unstack_blocks
 from jaxdl.models.summaries import Summary, summary
 from jaxdl.models.vggs import VGG, vgg, vgg_cifar

@@ -241,7 +241,7 @@ def check_name(function: str, name: str) -> None:
     """Raises `ValueError` unless `name` is a string that is not empty."""
     require(
         isinstance(name, str) and bool(name),
-        f"{function}: name must be a string that is not empty, got name={shown(name)}",
+        f'{function}: name must be a string that is not empty, got name={shown(name)}; pass name="long" for example',
     )
 
 
@@ -265,11 +265,15 @@ def find_named(
     require(
         bool(found), f"{function}: there is no {what} in this optimizer state; end the chain with optim.{what}(...)"
     )
-    require(bool(chosen), f"{function}: there is no {what} named {name!r}, but {names}")
+    require(
+        bool(chosen),
+        f"{function}: name must be the name of an optim.{what} in this optimizer state, one of {names}, got "
+        f"name={name!r}; pass one of these names",
+    )
     require(
         len(chosen) == 1,
-        f"{function}: there are {len(chosen)} of {what} in this optimizer state: {names}; give each a name of its own, "
-        f'as in optim.{what}(..., name="long"), and pass it here',
+        f"{function}: name must choose one optim.{what}, got name={name!r} for {len(chosen)} of them, called {names}; "
+        f'pass the name of one; if names are equal, make each with its own, optim.{what}(..., name="long")',
     )
     return chosen[0]
 

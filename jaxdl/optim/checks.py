@@ -45,14 +45,16 @@ def check_schedule(function: str, name: str, value: Any) -> None:
         rate = jax.eval_shape(value, jax.ShapeDtypeStruct((), "int32"))
     except jax.errors.ConcretizationTypeError as error:
         raise ValueError(
-            f"{function}: {name} is a schedule that looks at the number of updates in Python, and that is known to the "
-            f"device alone, got {name}={shown(value)}; use jnp.where for if, or optim.step_decay and optim.join"
+            f"{function}: {name} must be a schedule that JAX can compile, got {name}={shown(value)}, which uses the "
+            "number of updates as a Python number, in an if for example; use jnp.where instead of if, or make the "
+            "schedule with optim.step_decay or optim.join"
         ) from error
     except Exception:  # what else is wrong with it shows where it is called
         return
     require(
         getattr(rate, "shape", None) == (),
-        f"{function}: {name} must be a schedule that gives one number, got {rate} from {name}={shown(value)}",
+        f"{function}: {name} must be a schedule that gives one number, got {rate} from {name}={shown(value)}; "
+        "return a scalar",
     )
 
 

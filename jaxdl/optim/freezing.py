@@ -212,19 +212,23 @@ def _marks(function: str, predicate: Predicate, params: Params, *, may_freeze_no
             is_frozen = predicate(path_name(path))
         except (AttributeError, TypeError) as error:
             raise ValueError(
-                f"{function}: predicate is called with a parameter's path, {path_name(path)!r}, and fails: "
-                f"{type(error).__name__}: {error}; pass {_PREDICATE} for example"
+                f"{function}: predicate must be a function of a parameter's path, a string, but "
+                f"predicate({path_name(path)!r}) raised {type(error).__name__}: {error}; "
+                f"pass {_PREDICATE} for example"
             ) from error
         return FrozenMark() if is_frozen else TrainedMark()
 
     marks = jax.tree_util.tree_map_with_path(mark, params)
     frozen = jax.tree.leaves(_frozen(marks))
-    for wrong, what in ((all(frozen), "freezes every parameter"), (not any(frozen), "freezes no parameter")):
+    for wrong, answer, remedy in (
+        (all(frozen), True, "return False for the parameters to train"),
+        (not any(frozen), False, "return True for the parameters to freeze, or leave optim.freeze out"),
+    ):
         allowed = is_part(params) or (may_freeze_none and not any(frozen))
         require(
             allowed or not wrong,
-            f"{function}: predicate {what}; there are {names_in(params)}. It is given a path as in these, and says "
-            "whether that is frozen; to freeze nothing leave the link out",
+            f"{function}: predicate must be True for the paths of some parameters and False for others, got {answer} "
+            f"for all, {names_in(params)}; {remedy}",
         )
     return marks
 

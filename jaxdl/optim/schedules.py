@@ -29,7 +29,7 @@ from jaxdl.optim.checks import check_known, check_not_above, check_number, check
 from jaxdl.typing import Scalar, Schedule
 
 _LAST_STEP = 2**31 - 1  # steps are int32
-_IN_UPDATES = "it counts updates: optim.epochs_to_steps gives those of so many epochs"
+_IN_UPDATES = "it is a number of updates; optim.epochs_to_steps converts epochs to updates"
 
 
 def step_decay(initial: Scalar, boundaries: int | jax.Array | Sequence[int], *, factor: Scalar = 0.1) -> Schedule:

@@ -188,10 +188,15 @@ def _places_in_time_order(function: str, state: SnapshotState) -> np.ndarray:
     check_one_member(function, state)
     require(
         not isinstance(state.taken, Tracer),
-        f"{function}: how many snapshots there are is not known within jit or vmap; call it outside",
+        f"{function}: opt_state must hold concrete arrays, got traced ones; the number of snapshots is not known "
+        f"within jit or vmap, so call {function} outside",
     )
     taken, keep = int(state.taken), _places(state)
-    require(taken > 0, f"{function}: of the snapshots none has been taken yet, after {int(state.count)} updates")
+    require(
+        taken > 0,
+        f"{function}: opt_state must hold at least one snapshot, got none after {int(state.count)} updates; make more "
+        "updates, or pass a smaller period or start to optim.snapshots",
+    )
     return np.arange(max(0, taken - keep), taken) % keep
 
 
@@ -202,8 +207,8 @@ def _members(function: str, state: SnapshotState, stored: Params, params: Params
         return jax.tree.map(lambda leaf: leaf[places], stored)
     require(
         params is not None,
-        f"{function}: these snapshots are of a part of the parameters (optax.masked); pass the others, "
-        f"{function}(opt_state, params=state.params)",
+        f"{function}: params must be given, because optax.masked left some parameters out of these snapshots, got "
+        f"params=None; call {function}(opt_state, params=state.params)",
     )
     return beside(
         function,

@@ -46,7 +46,8 @@ def new_run_directory(out: Path, experiment: str) -> Path:
     """Makes `out/experiment/<date and time>/`; if it exists already, a number is appended to the name."""
     require(
         isinstance(experiment, str) and bool(experiment) and "/" not in experiment,
-        f"new_run_directory: experiment must be a name that a folder can have, got {experiment!r}",
+        "new_run_directory: experiment must be the name of a folder, without /, got "
+        f'experiment={experiment!r}; pass "optimizers" for example',
     )
     out = Path(out)
     stamp = datetime.datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
@@ -72,7 +73,10 @@ def write_json(path: Path, content: Any) -> None:
     try:
         text = json.dumps(_plain(content), indent=1) + "\n"
     except (TypeError, ValueError) as error:
-        raise ValueError(f"write_json: what {path} is to hold has no form in JSON: {error}") from error
+        raise ValueError(
+            f"write_json: content must hold only what JSON can store, but {path} cannot be written: {error}; convert "
+            "it to numbers, strings, lists or dicts"
+        ) from error
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text)
     draft.replace(path)

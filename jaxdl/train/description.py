@@ -40,8 +40,9 @@ def describe_run(
         described[name], unknown = describe(value)
         if unknown:
             warnings.warn(
-                f"{function}: {name} has a part of the type {', '.join(sorted(set(unknown)))}, whose state is hidden. "
-                "If it changes, a resumed run will not notice; use a function, or a frozen dataclass that is called",
+                f"{function}: {name} holds an object of type {', '.join(sorted(set(unknown)))}, whose state cannot be "
+                "read, so a resumed run will not notice if it has changed; use a function, or a frozen dataclass with "
+                "__call__",
                 IndistinctRunWarning,
                 stacklevel=4,
             )

@@ -265,15 +265,17 @@ def check_evaluation(
         waiting = [p for p in plateaus if np.all(p.every == 0) and not np.any(p.seen + p.count)]
         require(
             not waiting,
-            f"{function}: optim.reduce_on_plateau(every=None) waits for evaluations, and there are none; "
-            "pass eval_set=test_set, every=1 to watch the training loss, or a state that optim.observe told of a value",
+            f"{function}: optim.reduce_on_plateau(every=None) needs evaluations, got eval_set=None; pass "
+            "eval_set=test_set, or reduce_on_plateau(..., every=1) to watch the training loss, or a state that "
+            "optim.observe has updated with a value",
         )
         return None
     check_dataset(function, "eval_set", eval_set)
     train_kind, eval_kind = ((s.example.inputs, len(s.class_names)) for s in (train_set, eval_set))
     require(
         train_kind == eval_kind,
-        f"{function}: train_set and eval_set differ: {train_set!r} and {eval_set!r}; pass two splits of one data set",
+        f"{function}: train_set and eval_set must have inputs of equal shapes and dtypes and equally many classes, got "
+        f"{train_set!r} and {eval_set!r}; pass two splits of one data set",
     )
     return steps_per_epoch if eval_every is None else eval_every
 
@@ -299,7 +301,7 @@ def check_watchers(function: str, watch: Any, eval_set: Dataset | None, metrics:
         if isinstance(watcher, EarlyStopping):
             require(
                 eval_set is not None,
-                f"{function}: EarlyStopping looks at evaluations, and there are none; pass eval_set",
+                f"{function}: train.EarlyStopping needs evaluations, got eval_set=None; pass eval_set=test_set",
             )
             watcher.check(["loss", *dict(metrics)])
 
@@ -320,8 +322,8 @@ def _check_division(batch_size: int, devices: int, accumulate: int) -> None:
     )
     require(
         batch_size // devices % accumulate == 0,
-        f"fit: accumulate={accumulate} does not divide the {batch_size // devices} examples of a device; pass a "
-        f"batch_size that is a multiple of {devices * accumulate}",
+        f"fit: accumulate must divide the examples of each device, got accumulate={accumulate} and "
+        f"{batch_size // devices} examples; pass a batch_size that is a multiple of {devices * accumulate}",
     )
 
 

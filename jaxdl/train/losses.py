@@ -200,12 +200,12 @@ def _check_same(function: str, outputs: Any, targets: Any) -> None:
             remedy = "; make targets of shape [n], targets[:, 0]"
         elif len(of_outputs) == 2 and of_outputs[:1] == of_targets and jnp.issubdtype(targets.dtype, jnp.integer):
             remedy = (
-                "; class numbers are for train.cross_entropy, and jax.nn.one_hot(targets, classes) is of that shape"
+                "; for class numbers use train.cross_entropy, or make targets one-hot, jax.nn.one_hot(targets, classes)"
             )
     require(
         None not in shapes and len(shapes[0]) >= 1 and shapes[0] == shapes[1] and _is_floating(outputs),
-        f"{function}: takes outputs, floating point, and then targets of the same shape, got {kinds(outputs)} and "
-        f"{kinds(targets)}{remedy or _remedy_for_trees(function, outputs, targets)}",
+        f"{function}: outputs must be floating point, and targets, the second argument, of the same shape, got "
+        f"{kinds(outputs)} and {kinds(targets)}{remedy or _remedy_for_trees(function, outputs, targets)}",
     )
 
 
@@ -219,32 +219,32 @@ def _check_classes(function: str, logits: Any, labels: Any) -> None:
         if shapes[1][1] == 1:
             remedy = "; use labels[:, 0]"
         elif shapes[0] == shapes[1]:
-            remedy = "; one-hot labels become class numbers by labels.argmax(-1).astype(numpy.int32)"
+            remedy = "; for one-hot labels pass labels.argmax(-1).astype(numpy.int32)"
         elif shapes[0][0] == shapes[1][0]:
-            remedy = f"; the labels are of {shapes[1][1]} classes, and the logits of {shapes[0][1]}"
+            remedy = f"; the labels have {shapes[1][1]} classes and the logits {shapes[0][1]}, make them equal"
     require(
         (fits or soft) and _is_floating(logits),
-        f"{function}: takes logits, floating point [batch, classes], and then labels, integers [batch] or soft ones, "
-        f"floating point [batch, classes], got {kinds(logits)} and {kinds(labels)}"
+        f"{function}: logits must be floating point [batch, classes], and labels, the second argument, integers "
+        f"[batch] or probabilities, floating point [batch, classes], got {kinds(logits)} and {kinds(labels)}"
         f"{remedy or _remedy_for_trees(function, logits, labels)}",
     )
     require(
         soft or jnp.issubdtype(labels.dtype, jnp.integer),
-        f"{function}: labels must be class numbers, integers [batch], got {kinds(labels)}; use "
-        "labels.astype(numpy.int32), or for numbers to predict train.squared_error",
+        f"{function}: labels must be class numbers, integers [batch], got {kinds(labels)}; pass "
+        "labels.astype(numpy.int32), or for numbers to predict use train.squared_error",
     )
     require(
         shapes[0][1] >= 2,
-        f"{function}: one output is no choice among classes, got logits {kinds(logits)}; give the model as many "
-        "outputs as there are classes, or use train.sigmoid_cross_entropy (yes or no, labels [batch, 1]) or "
-        "train.squared_error (numbers to predict)",
+        f"{function}: logits must be of at least 2 classes, got {kinds(logits)}; give the model one output for each "
+        "class, or use train.sigmoid_cross_entropy for yes or no (labels [batch, 1]), or train.squared_error for "
+        "numbers to predict",
     )
 
 
 def _remedy_for_trees(function: str, outputs: Any, targets: Any) -> str:
     if _shape(outputs) is not None and _shape(targets) is not None:
         return ""
-    return f"; for trees of arrays write a function, lambda outputs, targets: {function}(outputs['a'], targets)"
+    return f"; for a tree of arrays pass a function, lambda outputs, targets: {function}(outputs['a'], targets)"
 
 
 def _shape(array: Any) -> Any:

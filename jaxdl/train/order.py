@@ -48,17 +48,17 @@ def check_order(function: str, tx: optax.GradientTransformation, params: Params,
             break
         except MissingArgumentError as error:
             raise ValueError(
-                f"{function}: {str(error).partition(':')[0]} stands inside of a transformation that does not hand on "
-                "what it needs to be told, as optax.MultiSteps(...) within a chain. Put it after that transformation, "
-                "or pass optax.MultiSteps(...) itself as tx"
+                f"{function}: tx must pass the extra arguments of update on to {str(error).partition(':')[0]}, and the "
+                "transformation around it does not, optax.MultiSteps inside of optax.chain for example; put it after "
+                "that transformation, or pass optax.MultiSteps(...) itself as tx"
             ) from error
         except Exception:  # other mistakes raise where the chain is used
             continue
     require(
         wrong is None,
         f"{function}: {wrong} stands in the chain before a link that changes the updates, so it sees parameters that "
-        "are never reached. Put it after the learning rate, weight decay and optim.freeze: "
-        f"optax.chain(..., optax.scale_by_learning_rate(rate), optim.{wrong}(...)), averages and snapshots last",
+        "training never reaches; put it after the learning rate, weight decay and optim.freeze, "
+        f"optax.chain(..., optax.scale_by_learning_rate(rate), optim.{wrong}(...)), with averages and snapshots last",
     )
 
 

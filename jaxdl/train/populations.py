@@ -156,11 +156,16 @@ def population(
     check_checkpointing(name, checkpoint_dir, checkpoint_every, keep_checkpoints)
     if stop is not None:
         check_function(name, "stop", stop, "lambda history: history.eval_error[-1] > 0.8")
-    require(stop is None or eval_set is not None, f"{name}: stop is asked after evaluations; pass eval_set=...")
+    require(
+        stop is None or eval_set is not None,
+        f"{name}: stop needs eval_set, because it is called after each evaluation, got eval_set=None; pass "
+        "eval_set=test_set",
+    )
     steps_per_epoch = train_set.steps_per_epoch(batch_size)
     require(
         batch_size % accumulate == 0,
-        f"{name}: accumulate={accumulate} does not divide batch_size={batch_size}; pass a multiple of it",
+        f"{name}: accumulate must divide batch_size, got accumulate={accumulate} and batch_size={batch_size}; pass a "
+        f"batch_size that is a multiple of {accumulate}",
     )
     shapes = check_task(name, task, train_set, batch_size)
     check_watchers(name, watch, eval_set, task.metrics_for(shapes.outputs, train_set.example.targets))

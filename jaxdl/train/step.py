@@ -214,8 +214,8 @@ class Step:
     def _check(self, examples: int) -> None:
         require(
             examples % self._accumulate == 0,
-            f"accumulate={self._accumulate} does not divide the {examples} examples that a device is given; pass "
-            "batches that it divides",
+            f"make_step: accumulate must divide the examples of each device, got accumulate={self._accumulate} and "
+            f"{examples} examples; pass batches with a multiple of {self._accumulate} examples for each device",
         )
 
 

@@ -100,7 +100,7 @@ def make_task(
     check_model(function, model)
     require(
         not isinstance(loss, type),
-        f"{function}: loss must be a function, got a class, {loss}; pass one of its objects, label_smoothing(0.1) for "
+        f"{function}: loss must be a function, got the class {loss}; pass an instance, train.label_smoothing(0.1) for "
         "example",
     )
     check_function(function, "loss", loss, "train.cross_entropy")
@@ -108,7 +108,11 @@ def make_task(
         value = {"preprocess": preprocess, "augment": augment}[name]
         if value is not None:
             check_function(function, name, value, example)
-            require(not isinstance(value, type), f"{function}: {name} must be a function, got the class {value}")
+            require(
+                not isinstance(value, type),
+                f"{function}: {name} must be a function, got the class {value}; pass an instance or a function, "
+                f"{example} for example",
+            )
     if metrics is None:
         return Task(model, loss, None, preprocess, augment)
     example = '{"error": train.error, "top5_error": train.top_k_error(5)}'
@@ -119,14 +123,14 @@ def make_task(
     for name, metric in metrics.items():
         require(
             name not in _TAKEN and "/" not in name and not name.startswith("eval_"),
-            f"{function}: a metric cannot be called {name!r}: this name is taken; use another, without / in it, that "
-            f"does not begin with eval_ and is not one of {', '.join(_TAKEN)}",
+            f"{function}: the name of a metric must have no / in it, must not begin with eval_ and must not be one of "
+            f"{', '.join(_TAKEN)}, got {name!r}; use another name",
         )
         check_function(function, f"metrics[{name!r}]", metric, "train.error")
         require(
             not isinstance(metric, type),
             f"{function}: metrics[{name!r}] must be a function, got the class {metric}; "
-            "pass one of its objects, as in train.top_k_error(5)",
+            "pass an instance, train.top_k_error(5) for example",
         )
     return Task(model, loss, tuple(metrics.items()), preprocess, augment)
 
@@ -172,7 +176,7 @@ def check_class_numbers(function: str, task: Task, outputs: Any, targets: Any) -
         lowest, sums = float(np.min(targets)), np.sum(np.asarray(targets, np.float32), 1)
         require(
             lowest >= 0 and bool(np.allclose(sums, 1, atol=0.02)),
-            f"{function}: soft labels must be rows of probabilities, that sum to 1, got numbers from {lowest:.3g} and "
+            f"{function}: soft labels must be rows of probabilities that sum to 1, got numbers from {lowest:.3g} and "
             f"sums of {np.min(sums):.3g}..{np.max(sums):.3g}; for numbers to predict pass loss=train.squared_error, "
             "for several labels at once train.sigmoid_cross_entropy",
         )
@@ -227,7 +231,7 @@ def _check_augment(function: str, augment: Augment, batch: Batch) -> Batch:
         )
     require(
         not any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(made)),
-        f"{function}: augment gives keys in the place of images, {kinds(made.inputs)}; its arguments are (keys, "
+        f"{function}: augment must return images, got PRNG keys, {kinds(made.inputs)}; its arguments are (keys, "
         "images), in this order",
     )
     return made
@@ -250,11 +254,11 @@ def _check_values(function: str, name: str, f: Callable, outputs: Any, targets: 
     shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", np.dtype(object))
     remedy = ""
     if shape == ():
-        remedy = "; leave the mean over the batch to the step"
+        remedy = "; return the values of the examples, without the mean over the batch"
     elif shape is not None and len(shape) > 1 and shape[0] == examples:
-        remedy = "; take the mean of each example, .mean(-1) for example"
+        remedy = "; take the mean of each example, with .mean(-1)"
     elif name == "loss" and shape == (examples,):
-        remedy = "; a loss has a gradient, so it must be floating point: it may be one of metrics"
+        remedy = "; a loss must be floating point, because training takes its gradient; pass this function in metrics"
     wanted = jnp.floating if name == "loss" or not jnp.issubdtype(dtype, jnp.integer) else jnp.integer
     fits = shape == (examples,) and (jnp.issubdtype(dtype, wanted) or (name != "loss" and dtype == jnp.bool_))
     require(

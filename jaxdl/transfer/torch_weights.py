@@ -141,8 +141,8 @@ def save_torch_weights(path: str | os.PathLike, model: nn.Module, variables: Map
     _check_model(function, model)
     require(
         has_torch_names(model),
-        f"{function}: torch has no names for this {type(model).__name__}; it has for what models.resnet, resnet_cifar, "
-        "plain_cifar, wide_resnet, vgg, vgg_cifar and alexnet_torchvision make",
+        f"{function}: torch has no names for the arrays of this {type(model).__name__}; pass a model made by "
+        "models.resnet, resnet_cifar, plain_cifar, wide_resnet, vgg, vgg_cifar or alexnet_torchvision",
     )
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{function}: there is no folder {path.parent}")
@@ -179,8 +179,8 @@ def _checked_arrays(function: str, model: nn.Module, variables: Any) -> dict[str
     members = {shape[0] for shape in shapes.values() if stacked}
     require(
         len(members) != 1,
-        f"{function}: the variables are those of {min(members, default=0)} members, stacked; write one, the first for "
-        "example: jax.tree.map(lambda leaf: leaf[0], variables)",
+        f"{function}: variables must be those of one model, got {min(members, default=0)} stacked members; pass one of "
+        "them, jax.tree.map(lambda leaf: leaf[0], variables) for example",
     )
     check_arrays(f"{function}: the variables do not fit this {type(model).__name__}", needed=needed, given=shapes)
     with np.errstate(over="ignore"):  # a number that is too large becomes infinite, and is refused
@@ -234,7 +234,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     require(
-        isinstance(content, Mapping), f"load_torch_weights: {path} holds no names with tensors, but {type(content)}"
+        isinstance(content, Mapping),
+        f"load_torch_weights: {path} must hold tensors by name, got a {type(content).__name__}; in torch save "
+        "net.state_dict()",
     )
     named = {_PREFIX.sub("", str(name)): value for name, value in content.items()}
     return {name: value for name, value in named.items() if name.rpartition(".")[2] != COUNTER}
@@ -260,4 +262,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> str:
-    return f"load_torch_weights: {path} is no {kind} file of arrays, or it is damaged: {type(error).__name__}: {error}"
+    return (
+        f"load_torch_weights: {path} must be a {kind} file of arrays, and reading it failed: {type(error).__name__}: "
+        f"{error}; the file may be damaged, download it again"
+    )
