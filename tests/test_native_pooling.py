@@ -225,32 +225,14 @@ def test_the_compiled_part_takes_a_right_call():
         ({"padding": [0, 0]}, "padding must have 4"),
         ({"padding": [-1, 0, 0, 0]}, "padding must be"),
         ({"padding": [2, 0, 0, 0]}, "padding must be"),
-        ({"x": (2, 6, 8, 4), "padding": [1, 1, 0, 0], "window": 2, "name": "max_pool"}, None),
-        (
-            {"x": (2, 1, 1, 4), "padding": [0, 1, 0, 1], "stride": 1, "places": (2, 1, 1, 4), "result": (2, 1, 1, 4)},
-            None,
-        ),
-        (
-            {"x": (1, 2, 2, 1), "padding": [0, 1, 0, 0], "window": 2, "stride": 1, "places": (1, 2, 1, 1)}
-            | {"result": (1, 2, 1, 1)},
-            None,
-        ),
-        (
-            {"x": (1, 2, 1, 1), "padding": [0, 2, 0, 0], "window": 1, "stride": 1, "places": (1, 4, 1, 1)}
-            | {"result": (1, 4, 1, 1)},
-            "padding must be",
-        ),
         ({"threads": 0}, "threads must be"),
         ({"threads": 10**9}, "threads must be"),
     ],
     ids=str,
 )
 def test_the_compiled_part_refuses_a_wrong_call(changed, words):
-    if words is None:
+    with pytest.raises(jax.errors.JaxRuntimeError, match=words):
         call(**changed)
-    else:
-        with pytest.raises(jax.errors.JaxRuntimeError, match=words):
-            call(**changed)
 
 
 SIDES = st.integers(0, 20)

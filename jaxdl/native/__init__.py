@@ -2,8 +2,8 @@
 
 XLA's own convolutions take several times oneDNN's time on the CPU, and its maxima over windows are slow there too.
 `pip install ./native` builds a package that has both; `models.layers` then uses it, for float32 on the CPU. Without it,
-on other devices and in other dtypes XLA computes everything. The environment variable `JAXDL_NATIVE=0`, set before jaxdl
-is imported, switches it off.
+on other devices and in other dtypes XLA computes everything. The environment variable `JAXDL_NATIVE=0`, set before
+jaxdl is imported, switches it off.
 """
 
 from jaxdl.native.convolution import CONVOLUTIONS, convolve

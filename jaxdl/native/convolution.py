@@ -60,7 +60,7 @@ class Window:
 def convolve(
     x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: tuple[Pair, Pair], dilation: Pair, groups: int
 ) -> jax.Array:
-    """`lax.conv_general_dilated` of NHWC images and an HWIO kernel, by oneDNN; for arrays that `jaxdl.native.takes` accepts.
+    """`lax.conv_general_dilated` of NHWC images and an HWIO kernel, for arrays that `jaxdl.native.takes` accepts.
 
     Under `jax.vmap` members with kernels of their own are computed one after the other, and members that share a kernel
     as one batch.

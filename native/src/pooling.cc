@@ -46,7 +46,7 @@ ffi::Error Run(ffi::Span<const int64_t> images, ffi::Span<const int64_t> results
   if (padding.size() != 4) return wrong("padding must have 4 numbers");
   if (window < 1 || window > kLargestWindow) return wrong("window must be between 1 and 16");
   if (stride < 1 || stride > INT32_MAX / 4) return wrong("stride must be at least 1, and below 2^29");
-  for (int64_t pad : padding)
+  for (int64_t pad : padding)  // so that every window has a pixel of the images
     if (pad < 0 || pad >= window) return wrong("padding must be at least 0 and below window");
   for (const auto& shape : {images, results})
     for (int64_t side : shape)
@@ -56,10 +56,9 @@ ffi::Error Run(ffi::Span<const int64_t> images, ffi::Span<const int64_t> results
   if (results[0] != images[0] || results[3] != images[3])
     return wrong("the images in and out must be as many, and have as many channels");
   for (int axis = 0; axis < 2; ++axis) {
-    const int64_t begin = images[1 + axis] + padding[2 * axis], room = begin + padding[2 * axis + 1] - window;
+    const int64_t room = images[1 + axis] + padding[2 * axis] + padding[2 * axis + 1] - window;
     if (room < 0 || results[1 + axis] != room / stride + 1)
       return wrong("the images out must have the sides that the images in, window, stride and padding give");
-    if (room / stride * stride >= begin) return wrong("the last window lies outside of the images");
   }
   const Geometry geometry = {images[3], Axis(images[1], results[1], window, stride, padding[0]),
                              Axis(images[2], results[2], window, stride, padding[2])};
@@ -108,6 +107,7 @@ ffi::Error Place(Images values, Places places, ffi::Result<Images> images, int64
   const float* from = values.typed_data();
   const uint8_t* places_from = places.typed_data();
   float* to = images->typed_data();
+  PreferHugePages(to, images->size_bytes());
   return Run(images->dimensions(), values.dimensions(), true, from && to && places_from, window, stride, padding,
              threads, [=](const Geometry& g, int64_t image, int64_t row) {
                const int64_t start = g.Window(image * g.rows.windows, 0);
@@ -130,6 +130,7 @@ ffi::Error Spread(Images values, ffi::Result<Images> images, int64_t window, int
                   int64_t threads) {
   const float* from = values.typed_data();
   float* to = images->typed_data();
+  PreferHugePages(to, images->size_bytes());
   return Run(images->dimensions(), values.dimensions(), true, from && to, window, stride, padding, threads,
              [=](const Geometry& g, int64_t image, int64_t row) {
                Rows().spread(g, row, from + g.Window(image * g.rows.windows, 0),

@@ -19,9 +19,9 @@ def max_pool(
     With `stride < window` the windows overlap, as in AlexNet (window 3, stride 2). The gradient goes to the first of
     equal maxima in row order, as in torch and `flax.linen.max_pool`; a NaN in a window is its maximum.
 
-    On the CPU `jaxdl-native` computes it where that is installed (float32, windows of at most 16). Otherwise the maximum
-    is taken over strided slices there, because XLA's own gradient (select-and-scatter) is 11 to 24 times slower
-    (`benchmarks/layers.py`). On other back ends it is `lax.reduce_window`.
+    On the CPU `jaxdl-native` computes it where that package is installed (float32, windows of at most 16). Otherwise
+    the maximum is taken over strided slices there, because XLA's own gradient (select-and-scatter) is 11 to 24 times
+    slower (`benchmarks/layers.py`). On other back ends it is `lax.reduce_window`.
 
     Args:
       x: [batch, height, width, channels], floating point.
@@ -60,8 +60,8 @@ def avg_pool(
 ) -> jax.Array:
     """The mean of each square window, over the pixels that lie inside the image.
 
-    As in cuda-convnet, and as torch's with `count_include_pad=False`. `jaxdl-native` computes it as it does `max_pool`. For the mean over the whole image, take
-    `x.mean((1, 2))`.
+    As in cuda-convnet, and as torch's with `count_include_pad=False`. `jaxdl-native` computes it as it does `max_pool`.
+    For the mean over the whole image, take `x.mean((1, 2))`.
 
     Args:
       x: [batch, height, width, channels], floating point.
