@@ -9,4 +9,5 @@ pip install -q "$native" --config-settings=cmake.define.JAXDL_SANITIZE=ON
 libraries="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so) $(g++ -print-file-name=libstdc++.so)"
 cd "$native/.."
 LD_PRELOAD="$libraries" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 python -m pytest \
-  -n 0 tests/test_native.py -k "wrong_calls or survives or right_call or known or xlas or vmap or threads"
+  -n 0 tests/test_native.py tests/test_native_pooling.py \
+  -k "wrong_call or survives or right_call or known or xlas or vmap or threads or loop or places or infinities"

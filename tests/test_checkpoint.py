@@ -22,7 +22,7 @@ from helpers import NoisyNormNet, numbers, random_dataset, started, without_time
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from jaxdl import data, models, optim, train
+from jaxdl import data, models, native, optim, train
 
 KEY = jax.random.key(0)
 SET = random_dataset(50)
@@ -298,6 +298,17 @@ def test_another_evaluation_set_is_noticed(tmp_path):
     fit(fresh(), 3, eval_set=SET[:20], checkpoint_dir=tmp_path)
     with pytest.warns(train.EvaluationChangedWarning, match=r"there <random train: 20 .*, here <random train: 30 "):
         fit(fresh(), 6, eval_set=SET[:30], checkpoint_dir=tmp_path)
+
+
+def test_other_convolutions_are_noticed(tmp_path, monkeypatch):
+    for version, steps in ((None, 3), (None, 4), ("3.2.0", 5)):
+        monkeypatch.setattr(native.package, "VERSION", version)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", train.NumericsChangedWarning)
+            fit(fresh(), steps, checkpoint_dir=tmp_path)
+        assert len(caught) == (steps == 5)
+    assert "convolutions are computed by oneDNN 3.2.0 here, and" in str(caught[0].message)
+    assert "was written with XLA" in str(caught[0].message)
 
 
 def test_versions_and_settings_are_kept(tmp_path):

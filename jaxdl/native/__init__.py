@@ -7,7 +7,7 @@ jaxdl is imported, switches it off.
 """
 
 from jaxdl.native.convolution import CONVOLUTIONS, convolve
-from jaxdl.native.package import VERSION, takes
+from jaxdl.native.package import VERSION, convolutions, takes
 from jaxdl.native.pooling import LARGEST_WINDOW, avg_pool, max_pool
 
-__all__ = ["CONVOLUTIONS", "LARGEST_WINDOW", "VERSION", "avg_pool", "convolve", "max_pool", "takes"]
+__all__ = ["CONVOLUTIONS", "LARGEST_WINDOW", "VERSION", "avg_pool", "convolutions", "convolve", "max_pool", "takes"]

@@ -45,6 +45,11 @@ Loaded when jaxdl is imported, before JAX has started its threads: they then sha
 """
 
 
+def convolutions() -> str:
+    """What computes convolutions on the default device: "oneDNN 3.2.0" for example, or "XLA"."""
+    return f"oneDNN {VERSION}" if VERSION and jax.default_backend() == "cpu" else "XLA"
+
+
 def takes(*arrays: jax.Array) -> bool:
     """Whether the package computes with these arrays here: float32 on the CPU, and none of them empty."""
     return (

@@ -6,7 +6,6 @@ both are differentiable to any order, forward and in reverse.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -62,7 +61,7 @@ def max_pool(x: jax.Array, *, window: int, stride: int, padding: tuple[Pair, Pai
 
     The window is at most `LARGEST_WINDOW`, and every window has a pixel that is not padding.
     """
-    return _maxima_and_places(x, Windows((x.shape[1], x.shape[2]), window, stride, padding))[0]
+    return package.bind(_max, x, settings=Windows((x.shape[1], x.shape[2]), window, stride, padding))[0]
 
 
 def avg_pool(x: jax.Array, *, window: int, stride: int, padding: tuple[Pair, Pair]) -> jax.Array:
@@ -148,17 +147,14 @@ _mean = _primitive("avg_pool", _results, _mean_of_xla)
 _spread = _primitive("avg_pool_spread", _images, _transpose_of_xla(_mean_of_xla))
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _maxima_and_places(x: jax.Array, windows: Windows) -> tuple[jax.Array, jax.Array]:
-    best, places = package.bind(_max, x, settings=windows)
-    return best, places
+def _max_tangents(primals, tangents, *, settings):
+    """Called where the images have a tangent. The places are whole numbers and have none."""
+    best, places = package.bind(_max, *primals, settings=settings)
+    picked = package.bind(_pick, *tangents, places, settings=settings)
+    return (best, places), (picked, ad.Zero(jax.typeof(places).to_tangent_aval()))
 
 
-@_maxima_and_places.defjvp
-def _(windows, primals, tangents):
-    best, places = _maxima_and_places(*primals, windows)
-    no_tangent = np.zeros(places.shape, jax.dtypes.float0)
-    return (best, places), (package.bind(_pick, *tangents, places, settings=windows), no_tangent)
+ad.primitive_jvps[_max] = _max_tangents
 
 
 def _define_derivatives(one: Primitive, transpose: Primitive, *places: None) -> None:

@@ -38,7 +38,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "device": f"{jax.device_count()} x {device.platform} ({device.device_kind})",
-        "convolutions": f"oneDNN {native.VERSION}" if native.VERSION and device.platform == "cpu" else "XLA",
+        "convolutions": native.convolutions(),
     }
 
 

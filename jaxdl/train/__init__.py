@@ -4,6 +4,7 @@ from jaxdl.train.checkpoint import (
     CheckpointError,
     DamagedCheckpointWarning,
     EvaluationChangedWarning,
+    NumericsChangedWarning,
     OptimizerChangedWarning,
     restore,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "JsonLines",
     "Metrics",
     "NonFiniteLossError",
+    "NumericsChangedWarning",
     "OptimizerChangedWarning",
     "Population",
     "PreemptedError",

@@ -54,6 +54,10 @@ class OptimizerChangedWarning(UserWarning):
     """A run continues with an optimizer that does not compute the same as the one it began with."""
 
 
+class NumericsChangedWarning(UserWarning):
+    """A run began with `jaxdl-native` and continues without it, or the other way round."""
+
+
 class EvaluationChangedWarning(UserWarning):
     """A run continues with another evaluation set than the one it began with."""
 
@@ -344,6 +348,14 @@ class Checkpoints:
                 f"eval_set is not the one with which {self.folder} was written (there {metadata.get('eval_set')}, here "
                 f"{about['eval_set']}); errors before and after in the history are of different images",
                 EvaluationChangedWarning,
+                stacklevel=5,
+            )
+        before = metadata.get("convolutions", "XLA")
+        if before != about["convolutions"]:
+            warnings.warn(
+                f"convolutions are computed by {about['convolutions']} here, and {self.folder} was written with "
+                f"{before}; they round differently, so the run will not end with the bits of an uninterrupted one",
+                NumericsChangedWarning,
                 stacklevel=5,
             )
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import optax
 
+from jaxdl import native
 from jaxdl.data import Dataset
 from jaxdl.identity import describe
 from jaxdl.train.arrays import crc32
@@ -56,6 +57,7 @@ def describe_run(
         "optimizer": optimizer,
         "eval_set": "none" if eval_set is None else _named(eval_set),
         "versions": {name: importlib.metadata.version(name) for name in ("jaxdl", "jax", "flax", "optax")},
+        "convolutions": native.convolutions(),
     }
 
 
