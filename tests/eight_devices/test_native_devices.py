@@ -1,4 +1,4 @@
-"""Convolutions and pooling of `jaxdl-native` on eight devices: however they share the work, the numbers are the same."""
+"""Convolutions and pooling of `jaxdl-native` on eight devices: the numbers are those of one."""
 
 import functools
 
