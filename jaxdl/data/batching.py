@@ -12,6 +12,8 @@ import numpy as np
 from jaxdl.arguments import check_integer, check_key, require, shown
 from jaxdl.data.checks import check_dataset
 from jaxdl.data.dataset import Dataset
+from jaxdl.data.streams.order import training_batches
+from jaxdl.data.streams.stream import Stream
 from jaxdl.typing import Arrays, Batch
 
 _SHUFFLE = 0  # the stream of random numbers that shuffling draws from; `train.step` draws from another
@@ -81,7 +83,7 @@ def take_batch(inputs: Arrays, targets: Arrays, rows: jax.Array) -> Batch:
 
 
 def batches(
-    dataset: Dataset, key: jax.Array, batch_size: int, *, start: int = 0, steps: int | None = None
+    dataset: Dataset | Stream, key: jax.Array, batch_size: int, *, start: int = 0, steps: int | None = None
 ) -> Iterator[Batch]:
     """The batches that `train.fit` would train on, for a loop of your own.
 
@@ -90,7 +92,8 @@ def batches(
     `start=int(state.step)`.
 
     Args:
-      dataset: what to train on.
+      dataset: what to train on. A stream is read ahead by threads or processes, which end when the iterator is closed
+        or exhausted.
       key: the training state's, `state.key`.
       batch_size: examples in a batch, over all devices and processes.
       start: number of the first step, from 0.
@@ -126,14 +129,20 @@ def batches(
         f"batches: batch_size={batch_size} cannot be divided among {processes} processes; pass a multiple",
     )
     key = jnp.copy(key)  # a step that is given the state reuses the memory of its key
+    share = batch_size // processes
+    mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+    if isinstance(dataset, Stream):
+
+        def order(epoch):
+            return np.asarray(epoch_order(key, epoch, examples=len(dataset), batch_size=batch_size))
+
+        return training_batches(dataset, order, key, start=start, until=steps, mine=mine)
     return _batches(
-        dataset, key, batch_size, per_epoch, itertools.count(start) if steps is None else range(start, steps)
+        dataset, key, batch_size, per_epoch, itertools.count(start) if steps is None else range(start, steps), mine
     )
 
 
-def _batches(dataset, key, batch_size, per_epoch, numbers) -> Iterator[Batch]:
-    share = batch_size // jax.process_count()
-    mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+def _batches(dataset, key, batch_size, per_epoch, numbers, mine) -> Iterator[Batch]:
     epoch, order = -1, np.zeros((0, 0), np.int32)
     for step in numbers:
         if step // per_epoch != epoch:

@@ -9,14 +9,20 @@ import numpy as np
 
 from jaxdl.arguments import require, shown
 from jaxdl.data.dataset import Dataset
+from jaxdl.data.streams.stream import Stream
 from jaxdl.modules import ModelShapes, model_shapes
 
 
-def check_dataset(function: str, name: str, value: Any) -> None:
-    """Raises `ValueError` unless `value` is one `Dataset`."""
-    if isinstance(value, Dataset):
+def check_dataset(function: str, name: str, value: Any, *, streams: bool = True) -> None:
+    """Raises `ValueError` unless `value` is one `Dataset`, or one `Stream` where `streams` are taken too."""
+    if isinstance(value, Dataset) or (streams and isinstance(value, Stream)):
         return
-    if isinstance(value, tuple | list) and any(isinstance(part, Dataset) for part in value):
+    if isinstance(value, Stream):
+        raise ValueError(
+            f"{function}: {name} must be a data.Dataset, in memory, got {value!r}; train.fit, train.evaluate, "
+            "ensemble.evaluate and data.batches take streams"
+        )
+    if isinstance(value, tuple | list) and any(isinstance(part, Dataset | Stream) for part in value):
         what = "the pair (train, test) that data.load returns; write train_set, test_set = data.load(...)"
     elif isinstance(value, str):
         what = f"the name {value!r}; write train_set, test_set = data.load({value!r})"
@@ -26,7 +32,7 @@ def check_dataset(function: str, name: str, value: Any) -> None:
 
 
 def check_model_fits(
-    function: str, model: nn.Module, dataset: Dataset, preprocess: Callable[[Any], Any] | None
+    function: str, model: nn.Module, dataset: Dataset | Stream, preprocess: Callable[[Any], Any] | None
 ) -> ModelShapes:
     """The shapes of a model on a data set's inputs; raises `ValueError` if its outputs are not one for each class."""
     inputs = input_struct(function, dataset.example.inputs, preprocess)

@@ -9,11 +9,13 @@ import numpy as np
 
 from jaxdl.data.batching import take_batch
 from jaxdl.data.dataset import Dataset
-from jaxdl.typing import Arrays, Batch
+from jaxdl.data.streams.order import chunks
+from jaxdl.data.streams.stream import Stream
+from jaxdl.typing import Batch
 
 
 class Sweep:
-    """A data set on devices, and the starts of its batches.
+    """A data set on devices, and the starts of its batches; a stream is put there in parts.
 
     The last batch is filled up with copies of the last example; `masked_batch` says which examples are real.
 
@@ -27,7 +29,7 @@ class Sweep:
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Dataset | Stream,
         place: Callable[[Any], Any],
         *,
         batch_size: int,
@@ -37,18 +39,36 @@ class Sweep:
         self.examples = len(dataset)
         self.batch_size = min(batch_size, -(-self.examples // parts))
         self._stride, self._wait_every = self.batch_size * parts, wait_every
-        self._data = place((dataset.inputs, dataset.targets))
+        self._place = place
+        self._stream = dataset if isinstance(dataset, Stream) else None
+        self._data = None if isinstance(dataset, Stream) else place((dataset.inputs, dataset.targets))
 
     def __call__(self, program: Callable, variables: Any) -> Iterator[Any]:
         """Yields the result of `program(variables, data, start)` for each batch."""
-        for number, start in enumerate(range(0, self.examples, self._stride), 1):
-            found = program(variables, self._data, np.int32(start))
+        for number, (data, start) in enumerate(self._parts(), 1):
+            found = program(variables, data, np.int32(start))
             if self._wait_every and number % self._wait_every == 0:
                 jax.block_until_ready(found)
             yield found
 
+    def _parts(self) -> Iterator[tuple[Any, int]]:
+        """Data on the devices, and the row at which a batch starts."""
+        if self._stream is None:
+            for start in range(0, self.examples, self._stride):
+                yield self._data, start
+            return
+        for (inputs, targets), real in chunks(self._stream, self._stride):
+            yield self._place((inputs, targets, np.int32(real))), 0
 
-def masked_batch(data: tuple[Arrays, Arrays], start: jax.Array, batch_size: int) -> tuple[Batch, jax.Array]:
-    """The batch from `start` on, and which of its examples are real, bool [batch_size]; others repeat the last one."""
+
+def masked_batch(data: tuple[Any, ...], start: jax.Array, batch_size: int) -> tuple[Batch, jax.Array]:
+    """The batch from `start` on, and which of its examples are real, bool [batch_size]; others repeat the last one.
+
+    Args:
+      data: inputs and targets; in a third place how many of these are real, if not all.
+      start: the first row.
+      batch_size: rows in a batch.
+    """
+    inputs, targets, *real = data
     rows = start + jnp.arange(batch_size)
-    return take_batch(*data, rows), rows < len(jax.tree.leaves(data)[0])
+    return take_batch(inputs, targets, rows), rows < (real[0] if real else len(jax.tree.leaves(inputs)[0]))

@@ -46,7 +46,7 @@ class Source:
     key: str  # <name>/<version>-<digest of its description>: its folder in the cache
 
 
-def locate(name: str, data_dir: str | os.PathLike | None, *, download: bool) -> Source:
+def locate(name: str, data_dir: str | os.PathLike | None, *, download: bool, function: str = "load") -> Source:
     """Finds the newest prepared version of a data set; if there is none and `download`, downloads and prepares it.
 
     Raises:
@@ -57,12 +57,15 @@ def locate(name: str, data_dir: str | os.PathLike | None, *, download: bool) -> 
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().absolute()
     require(
         not root.is_file(),
-        f"load: data_dir must be a folder, got the file {root}; pass the folder that holds {name}/<version>/",
+        f"{function}: data_dir must be a folder, got the file {root}; pass the folder that holds {name}/<version>/",
     )
     source = _newest(name, root)
     if source is None:
         if not download:
-            raise _missing(name, root, "and download=False forbids fetching it")
+            reason = (
+                "and download=False forbids fetching it" if function == "load" else "and streams are not downloaded"
+            )
+            raise _missing(name, root, reason, function)
         if importlib.util.find_spec("tensorflow") is None:
             raise _missing(name, root, "and preparing it here needs TensorFlow, which is not installed")
         if not _reachable(_HOSTS[name]):
@@ -115,10 +118,11 @@ def _newest(name: str, root: Path) -> Source | None:
     return max(found, key=lambda pair: pair[0])[1] if found else None
 
 
-def _missing(name: str, root: Path, reason: str) -> DatasetNotFoundError:
+def _missing(name: str, root: Path, reason: str, function: str = "load") -> DatasetNotFoundError:
     absent = "" if root.is_dir() else ", a folder that does not exist"
     return DatasetNotFoundError(
-        f"load: {name!r} was not found in {root}{absent} (as {name}/<version>/ in array_record format), {reason}. "
+        f"{function}: {name!r} was not found in {root}{absent} (as {name}/<version>/ in array_record format), "
+        f"{reason}. "
         f"Prepare it where there is a network:\n"
         f'    pip install "jaxdl[prepare]" && python -m jaxdl.data.prepare {name} --data-dir DIR\n'
         f"then copy DIR here and pass data_dir=DIR or set TFDS_DATA_DIR=DIR."

@@ -77,7 +77,7 @@ def update_batch_stats(
     check_choice(name, "mode", mode, ("pooled", "cumulative"))
     is_pair = isinstance(batches, tuple) and any(isinstance(part, Dataset) for part in batches)
     if isinstance(batches, str) or is_pair or not isinstance(batches, Iterable | Dataset):
-        check_dataset(name, "batches", batches)
+        check_dataset(name, "batches", batches, streams=False)
     if isinstance(batches, Dataset):
         preprocess = preprocess or batches.standardize
         dataset = batches

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.arguments import check_choice, check_function, require, shown
-from jaxdl.data import Dataset
+from jaxdl.data import Dataset, Stream
 from jaxdl.data.checks import called, check_dataset, kinds
 from jaxdl.ensemble.members import Preprocess, Via
 from jaxdl.ensemble.prediction import Average, MemberSweep
@@ -54,7 +54,7 @@ def _row(columns: Mapping[str, np.ndarray], row: int) -> str:
 def evaluate(
     model: nn.Module,
     members: Params,
-    dataset: Dataset,
+    dataset: Dataset | Stream,
     *,
     average: Average = "softmax",
     metrics: Mapping[str, Metric] | None = None,
@@ -190,7 +190,7 @@ def _check_labels(targets: np.ndarray, classes: int) -> None:
     )
 
 
-def _check_metrics(metrics: Mapping[str, Metric], outputs: Any, dataset: Dataset) -> None:
+def _check_metrics(metrics: Mapping[str, Metric], outputs: Any, dataset: Dataset | Stream) -> None:
     """Raises `ValueError` unless each metric gives one number for each example."""
     examples = len(dataset)
     structs = jax.tree.map(lambda o: jax.ShapeDtypeStruct((examples, *o.shape[1:]), np.float32), outputs)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.arguments import check_choice, check_integer, require, shown
-from jaxdl.data import Dataset
+from jaxdl.data import Dataset, Stream
 from jaxdl.data.checks import check_dataset, check_image_bytes, check_model_fits, kinds
 from jaxdl.data.sweep import Sweep, masked_batch
 from jaxdl.ensemble.members import Preprocess, Via, place_members
@@ -63,7 +63,11 @@ def predict(
         bool(leaves) and all(getattr(leaf, "ndim", 0) >= 1 and len(leaf) > 0 for leaf in leaves),
         f"predict: images must be an array [batch, height, width, channels], or other inputs [batch, ...], of 1 or "
         f"more, got {shown(inputs)}"
-        + ("; for a data set use ensemble.probabilities" if isinstance(inputs, Dataset) else "; use numpy.asarray"),
+        + (
+            "; for a data set use ensemble.probabilities"
+            if isinstance(inputs, Dataset | Stream)
+            else "; use numpy.asarray"
+        ),
     )
     check_image_bytes("predict", inputs)
     check_choice("predict", "average", average, ("softmax", "sigmoid", "outputs"))
@@ -79,7 +83,7 @@ def predict(
 def probabilities(
     model: nn.Module,
     members: Params,
-    dataset: Dataset,
+    dataset: Dataset | Stream,
     *,
     batch_size: int = 500,
     preprocess: Preprocess | None = None,
@@ -110,7 +114,7 @@ def probabilities(
 def log_probabilities(
     model: nn.Module,
     members: Params,
-    dataset: Dataset,
+    dataset: Dataset | Stream,
     *,
     batch_size: int = 500,
     preprocess: Preprocess | None = None,
@@ -142,7 +146,7 @@ def log_probabilities(
 def outputs(
     model: nn.Module,
     members: Params,
-    dataset: Dataset,
+    dataset: Dataset | Stream,
     *,
     batch_size: int = 500,
     preprocess: Preprocess | None = None,
@@ -193,7 +197,7 @@ class MemberSweep:
         finish: str,
         model: nn.Module,
         members: Params,
-        dataset: Dataset,
+        dataset: Dataset | Stream,
         batch_size: int,
         preprocess: Preprocess | None,
         via: Via,

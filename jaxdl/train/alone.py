@@ -3,14 +3,14 @@
 import functools
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdl import optim
-from jaxdl.data import Dataset, epoch_order
+from jaxdl.data import Dataset, Stream, batches, epoch_order
 from jaxdl.program_cache import remembered
 from jaxdl.train.evaluation import Evaluator
 from jaxdl.train.history import Metrics, judgement
@@ -37,26 +37,40 @@ class Alone:
       eval_set: the set to evaluate on, or None.
       scan: whether steps are made in compiled loops.
       batch_size: examples in a batch.
+      steps: updates after which the run ends.
     """
 
     members: int | None = None
 
     def __init__(
-        self, rule: Rule, layout: Layout, train_set: Dataset, eval_set: Dataset | None, scan: bool, batch_size: int
+        self,
+        rule: Rule,
+        layout: Layout,
+        train_set: Dataset | Stream,
+        eval_set: Dataset | Stream | None,
+        scan: bool,
+        batch_size: int,
+        steps: int,
     ):
         self._rule, self._layout, self._eval_set, self._scan = rule, layout, eval_set, scan
-        self._one, self._many = _compiled(rule, layout)
-        self._data = layout.replicate((train_set.inputs, train_set.targets))
-        self._examples = len(train_set)
-        self._batch_size, self._steps_per_epoch = batch_size, train_set.steps_per_epoch(batch_size)
-        self._epoch, self._order = -1, None
+        self._batches: Batches
+        if isinstance(train_set, Stream):
+            self._batches = StreamedBatches(train_set, layout, batch_size, steps)
+            self._one, self._many = _compiled_on_batches(rule, layout), None
+        else:
+            self._batches = ResidentBatches(train_set, layout, batch_size)
+            self._one, self._many = _compiled(rule, layout)
         self._evaluator: Evaluator | None = None
         self._pace = Pace()
         self.state: Any = None
 
     def forget_order(self) -> None:
         """Makes the order of the epoch anew at the next step, because the state's key has changed."""
-        self._epoch = -1
+        self._batches.forget()
+
+    def close(self) -> None:
+        """Ends the threads and processes that read a stream."""
+        self._batches.forget()
 
     def advance(
         self, state: TrainState, step: int, count: int, active: np.ndarray, signals: Signals
@@ -66,13 +80,8 @@ class Alone:
         Yields the metrics [k] of k steps, on the host, and the seconds that these steps took.
         """
         del active
-        if self._epoch != step // self._steps_per_epoch:
-            self._epoch = step // self._steps_per_epoch
-            key = self._layout.collect(state.key)
-            order = epoch_order(key, self._epoch, examples=self._examples, batch_size=self._batch_size)
-            self._order = self._layout.place_order(order)
         run = self._scanned if self._scan else self._single_steps
-        yield from run(state, (self._data, self._order), step, count, signals)
+        yield from run(state, step, count, signals)
 
     def evaluate(self, state: TrainState) -> Metrics:
         """Means over the evaluation set."""
@@ -98,12 +107,15 @@ class Alone:
         del member
         return self._layout.collect(state)
 
-    def _single_steps(self, state, data, step: int, count: int, signals: Signals) -> Iterator[tuple[Metrics, float]]:
+    def _single_steps(self, state, step: int, count: int, signals: Signals) -> Iterator[tuple[Metrics, float]]:
         """Makes single steps; yields the metrics of a block of steps when the next block has been dispatched."""
+        data = self._batches.of(state, step)
         self._one.lower(state, data).compile()  # before the clock starts; the calls below reuse the program
         start, pending = time.perf_counter(), []
         alone = self._layout.is_several_cpu_devices  # then only one block is under way, since more may deadlock
         for done in range(1, count + 1):
+            if done > 1:
+                data = self._batches.of(state, step + done - 1)
             self.state, metrics = state, metrics = self._one(state, data)
             pending.append(metrics)
             block = self._pace.block(_BLOCK) if signals.at_any_step else _BLOCK
@@ -118,8 +130,10 @@ class Alone:
             if last:
                 break
 
-    def _scanned(self, state, data, step: int, count: int, signals: Signals) -> Iterator[tuple[Metrics, float]]:
+    def _scanned(self, state, step: int, count: int, signals: Signals) -> Iterator[tuple[Metrics, float]]:
         """Makes blocks of steps, each in one compiled loop; the length of the loop does not change the numbers."""
+        assert self._many is not None
+        data = self._batches.of(state, step)
         self._many.lower(state, (data, np.int32(count))).compile()
         start, done, pending = time.perf_counter(), 0, []
         while done < count:
@@ -141,6 +155,71 @@ class Alone:
         seconds = time.perf_counter() - start
         self._pace.took(len(metrics.loss), seconds)
         return metrics, seconds
+
+
+class Batches(Protocol):
+    """What the compiled functions take in the place of data."""
+
+    def of(self, state: TrainState, step: int) -> Any:
+        """The data of a step."""
+        ...
+
+    def forget(self) -> None:
+        """Forgets what depends on the state's key."""
+        ...
+
+
+class ResidentBatches:
+    """A data set on the devices, and the order of its examples in an epoch: the same for all steps of an epoch."""
+
+    def __init__(self, train_set: Dataset, layout: Layout, batch_size: int):
+        self._layout, self._examples, self._batch_size = layout, len(train_set), batch_size
+        self._steps_per_epoch = train_set.steps_per_epoch(batch_size)
+        self._data = layout.replicate((train_set.inputs, train_set.targets))
+        self._epoch, self._order = -1, None
+
+    def of(self, state: TrainState, step: int) -> Any:
+        """The data set and the order."""
+        if self._epoch != step // self._steps_per_epoch:
+            self._epoch = step // self._steps_per_epoch
+            key = self._layout.collect(state.key)
+            order = epoch_order(key, self._epoch, examples=self._examples, batch_size=self._batch_size)
+            self._order = self._layout.place_order(order)
+        return self._data, self._order
+
+    def forget(self) -> None:
+        """The order is made anew at the next step."""
+        self._epoch = -1
+
+
+class StreamedBatches:
+    """The batches of a stream, one for each step, which is put on the devices."""
+
+    def __init__(self, train_set: Stream, layout: Layout, batch_size: int, steps: int):
+        self._stream, self._layout, self._batch_size, self._steps = train_set, layout, batch_size, steps
+        self._batches: Any = None
+        self._next = 0  # the step of the batch that comes next
+
+    def of(self, state: TrainState, step: int) -> Any:
+        """The batch."""
+        if self._batches is None or self._next != step:
+            self.forget()
+            key = self._layout.collect(state.key)
+            self._batches = batches(self._stream, key, self._batch_size, start=step, steps=self._steps)
+        self._next = step + 1
+        return self._layout.place_batch(next(self._batches))
+
+    def forget(self) -> None:
+        """Ends the reading; it begins anew at the next step."""
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
+
+
+@remembered()
+def _compiled_on_batches(rule: Rule, layout: Layout) -> Callable:
+    """A compiled step on a batch."""
+    return layout.compile(functools.partial(train_step, rule=rule, spread=layout.spread()))
 
 
 @remembered()

@@ -8,7 +8,7 @@ import jax
 import optax
 
 from jaxdl import native
-from jaxdl.data import Dataset
+from jaxdl.data import Dataset, Stream
 from jaxdl.identity import describe
 from jaxdl.train.arrays import crc32
 from jaxdl.train.hyperparams import injected_hyperparams
@@ -25,8 +25,8 @@ def describe_run(
     task: Task,
     tx: optax.GradientTransformation,
     state: TrainState,
-    train_set: Dataset,
-    eval_set: Dataset | None,
+    train_set: Dataset | Stream,
+    eval_set: Dataset | Stream | None,
     **settings: Any,
 ) -> dict[str, Any]:
     """The description kept beside the arrays: settings that must not change, and those whose change is a warning."""
@@ -61,7 +61,9 @@ def describe_run(
     }
 
 
-def _named(dataset: Dataset) -> str:
+def _named(dataset: Dataset | Stream) -> str:
+    if isinstance(dataset, Stream):
+        return f"{dataset!r}, {dataset.source.digest()}, {describe(dataset.view)[0]}"
     total = 0
     for array in jax.tree.leaves((dataset.inputs, dataset.targets)):
         total ^= crc32(array)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.arguments import check_integer, require, shown
-from jaxdl.data import Dataset
+from jaxdl.data import Dataset, Stream
 from jaxdl.data.checks import check_dataset
 from jaxdl.data.sweep import Sweep, masked_batch
 from jaxdl.mesh import Members
@@ -25,7 +25,7 @@ from jaxdl.train.task import Preprocess, Task, check_task, make_task
 def evaluate(
     model: nn.Module,
     state: TrainState | Mapping[str, Any],
-    dataset: Dataset,
+    dataset: Dataset | Stream,
     *,
     batch_size: int = 500,
     loss: Loss = cross_entropy,
@@ -37,7 +37,7 @@ def evaluate(
     Args:
       model: a module called as `model(inputs, train=bool)`, or `model(inputs)` if it does not take `train`.
       state: a training state, or variables {"params": ..., "batch_stats": ...}; nothing changes.
-      dataset: the data set, all of whose examples are used.
+      dataset: a data set or a stream, all of whose examples are used.
       batch_size: examples at a time on each device; it affects the result only by rounding.
       loss: as for `make_step`. Losses that the model sows are not included.
       metrics: as for `make_step`; by default the error, if targets are classes.
@@ -62,7 +62,9 @@ def evaluate(
     order = "the order is evaluate(model, state, dataset)"
     if isinstance(model, TrainState) or isinstance(state, nn.Module):
         raise ValueError(f"evaluate: the state stands in the place of the model; {order}")
-    require(not isinstance(state, Dataset), f"evaluate: the data set stands in the place of the state; {order}")
+    require(
+        not isinstance(state, Dataset | Stream), f"evaluate: the data set stands in the place of the state; {order}"
+    )
     check_dataset("evaluate", "dataset", dataset)
     preprocess = preprocess or dataset.standardize
     task = make_task("evaluate", model, loss=loss, metrics=metrics, preprocess=preprocess)
@@ -83,7 +85,7 @@ def evaluate(
 
 
 class Evaluator:
-    """Evaluates models on one data set, which lies on the devices from the start.
+    """Evaluates models on one data set, which lies on the devices from the start unless it is a stream.
 
     Args:
       task: the model, loss and metrics.
@@ -92,7 +94,7 @@ class Evaluator:
       batch_size: examples at a time, on each device.
     """
 
-    def __init__(self, task: Task, dataset: Dataset, where: Layout | Members, *, batch_size: int = 500):
+    def __init__(self, task: Task, dataset: Dataset | Stream, where: Layout | Members, *, batch_size: int = 500):
         self.where = where
         if isinstance(where, Members):
             self._sweep = Sweep(dataset, where.replicate, batch_size=batch_size)

@@ -17,7 +17,7 @@ import optax
 
 from jaxdl import optim
 from jaxdl.arguments import check_choice, check_flag, check_function, check_integer, require, shown
-from jaxdl.data import Dataset
+from jaxdl.data import Dataset, Stream
 from jaxdl.data.checks import check_dataset
 from jaxdl.progress import progress_bar
 from jaxdl.train.alone import Alone
@@ -50,11 +50,11 @@ def fit(
     state: TrainState,
     model: nn.Module,
     tx: optax.GradientTransformation,
-    train_set: Dataset,
+    train_set: Dataset | Stream,
     *,
     steps: int,
     batch_size: int = 128,
-    eval_set: Dataset | None = None,
+    eval_set: Dataset | Stream | None = None,
     eval_every: int | None = None,
     loss: Loss = cross_entropy,
     metrics: Mapping[str, Metric] | None = None,
@@ -192,12 +192,16 @@ def fit(
     )
 
     state, histories, keeper = layout.place(jax.tree.map(jnp.copy, state)), [History.empty()], None
-    if scan is None:  # on the CPU convolutions are hardly faster in a loop, and can be much slower
+    if isinstance(train_set, Stream):
+        require(scan is not True, "fit: scan=True needs a set in memory, got a stream; leave scan out")
+        scan = False
+    elif scan is None:  # on the CPU convolutions are hardly faster in a loop, and can be much slower
         scan = jax.default_backend() != "cpu" or not shapes.convolutions
-    work = Alone(rule, layout, train_set, eval_set, scan, batch_size)
+    work = Alone(rule, layout, train_set, eval_set, scan, batch_size, steps)
     plan = Plan(steps, steps_per_epoch, eval_every, rule.skip_nonfinite, on_nonfinite == "roll_back")
     with contextlib.ExitStack() as stack:
         stack.enter_context(lost_processes_named())
+        stack.callback(work.close)
         if checkpoint_dir is not None:
             checkpoints = stack.enter_context(Checkpoints(Path(checkpoint_dir), keep=keep_checkpoints))
             about = describe_run(
@@ -247,8 +251,8 @@ def tell(run: Run, watchers: Sequence[Watcher]) -> None:
 
 def check_evaluation(
     function: str,
-    train_set: Dataset,
-    eval_set: Dataset | None,
+    train_set: Dataset | Stream,
+    eval_set: Dataset | Stream | None,
     eval_every: int | None,
     steps_per_epoch: int,
     state: TrainState,
@@ -286,7 +290,9 @@ def check_progress(function: str, progress: Any) -> None:
         check_function(function, "progress", progress, "True, False, or lambda step, loss: print(step, loss)")
 
 
-def check_watchers(function: str, watch: Any, eval_set: Dataset | None, metrics: Sequence[tuple[str, Metric]]) -> None:
+def check_watchers(
+    function: str, watch: Any, eval_set: Dataset | Stream | None, metrics: Sequence[tuple[str, Metric]]
+) -> None:
     """Raises `ValueError` unless `watch` is a sequence of functions, and there is what `EarlyStopping` looks at."""
     example = 'pass watch=[train.EarlyStopping("error", patience=5)] for example'
     require(

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from jaxdl.arguments import check_choice, check_function, check_integer, check_key, require, shown
-from jaxdl.data import Dataset
+from jaxdl.data import Dataset, Stream
 from jaxdl.data.checks import check_dataset
 from jaxdl.loops import InLoops, convolutions_in_loops
 from jaxdl.mesh import Members, members_mesh
@@ -59,7 +59,7 @@ def population(
     steps: int,
     hyperparams: Mapping[str, Any] | None = None,
     batch_size: int = 128,
-    eval_set: Dataset | None = None,
+    eval_set: Dataset | Stream | None = None,
     eval_every: int | None = None,
     loss: Loss = cross_entropy,
     metrics: Mapping[str, Metric] | None = None,
@@ -143,7 +143,7 @@ def population(
       True
     """
     name = "population"
-    check_dataset(name, "train_set", train_set)
+    check_dataset(name, "train_set", train_set, streams=False)
     preprocess = preprocess or train_set.standardize
     task = make_task(name, model, loss=loss, metrics=metrics, preprocess=preprocess, augment=augment)
     check_choice(name, "on_nonfinite", on_nonfinite, ("stop", "skip"))
@@ -169,7 +169,7 @@ def population(
     )
     shapes = check_task(name, task, train_set, batch_size)
     check_watchers(name, watch, eval_set, task.metrics_for(shapes.outputs, train_set.example.targets))
-    if eval_set is not None and isinstance(eval_set, Dataset):
+    if eval_set is not None and isinstance(eval_set, Dataset | Stream):
         check_task(name, task, eval_set, batch_size, training=False)
     states = _first_states(task, tx, train_set, keys, hyperparams)
     eval_every = check_evaluation(name, train_set, eval_set, eval_every, steps_per_epoch, states[0])

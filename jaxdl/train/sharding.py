@@ -131,6 +131,16 @@ class Layout:
         parts = jnp.moveaxis(order.reshape(len(order), len(self.devices), -1), 1, 0)
         return put(parts, NamedSharding(self.mesh, PartitionSpec(AXIS)))
 
+    def place_batch(self, batch: Any) -> Any:
+        """Puts this process's part [examples, ...] of a batch on its devices, evenly, as the compiled step takes it."""
+        if self.parallel == "pmap":
+            here = sum(device.process_index == jax.process_index() for device in self.devices)
+            return jax.tree.map(lambda x: x.reshape(here, len(x) // here, *x.shape[1:]), batch)
+        if self.parallel == "sharded":
+            split = NamedSharding(self.mesh, PartitionSpec(AXIS))
+            return jax.tree.map(lambda x: _from_processes(x, split), batch)
+        return jax.device_put(batch, self.whole)
+
     @property
     def _pmap_devices(self) -> list[Device] | None:
         return None if jax.process_count() > 1 else list(self.devices)
@@ -193,6 +203,13 @@ def layout_of(tree: Any) -> Layout:
         return Layout("sharded", tuple(mesh.devices.flat))
     device = next(iter(leaves[0].devices())) if leaves else jax.local_devices()[0]
     return Layout("single", (device,))
+
+
+def _from_processes(part: Any, split: jax.sharding.Sharding) -> jax.Array:
+    """The whole batch as a JAX array, made from this process's part."""
+    if split.is_fully_addressable:
+        return jax.device_put(part, split)
+    return jax.make_array_from_process_local_data(split, np.asarray(part))
 
 
 def _first_copy(leaf: jax.Array) -> jax.Array:

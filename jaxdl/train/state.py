@@ -11,7 +11,7 @@ import optax
 from jax.core import Tracer
 
 from jaxdl.arguments import check_integer, check_key, looks_channels_first, require, shown
-from jaxdl.data import Dataset
+from jaxdl.data import Dataset, Stream
 from jaxdl.data.checks import check_dataset, input_struct
 from jaxdl.modules import NOT_CARRIED, ModelShapes, check_model, init_model, model_shapes, shapes_by_path
 from jaxdl.optim.requests import initial_state
@@ -51,7 +51,7 @@ def init_state(
     model: nn.Module,
     tx: optax.GradientTransformation,
     key: jax.Array,
-    inputs: Sequence[int] | Dataset | Any,
+    inputs: Sequence[int] | Dataset | Stream | Any,
     *,
     variables: dict[str, Params] | None = None,
     new: Sequence[str] = (),
@@ -123,9 +123,9 @@ def _check_example(model: nn.Module, inputs: Any, structure: Any, kinds: tuple) 
 
 def _input_kinds(inputs: Any) -> tuple[Any, tuple]:
     """The structure of a model's inputs, and the shapes (without the batch) and dtypes of its arrays."""
-    if isinstance(inputs, tuple | list) and any(isinstance(part, Dataset) for part in inputs):
+    if isinstance(inputs, tuple | list) and any(isinstance(part, Dataset | Stream) for part in inputs):
         check_dataset("init_state", "inputs", inputs)
-    if isinstance(inputs, Dataset):
+    if isinstance(inputs, Dataset | Stream):
         inputs = input_struct("init_state", inputs.example.inputs, inputs.standardize)
     elif isinstance(inputs, Sequence) and not isinstance(inputs, str) and not any(hasattr(x, "shape") for x in inputs):
         shape = tuple(check_integer("init_state", "image_shape", side, at_least=1) for side in inputs)

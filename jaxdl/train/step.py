@@ -173,15 +173,7 @@ class Step:
         here = sum(device.process_index == jax.process_index() for device in layout.devices)
         if len_of(batch) % here == 0:
             self._check(len_of(batch) // here)
-            if layout.parallel == "pmap":
-                parts = jax.tree.map(lambda x: x.reshape(here, len(x) // here, *x.shape[1:]), batch)
-                return self._evenly(state, parts)
-            if layout.parallel == "sharded":
-                split = jax.sharding.NamedSharding(layout.mesh, jax.sharding.PartitionSpec(layout.mesh.axis_names[0]))
-                batch = jax.tree.map(lambda x: _from_processes(x, split), batch)
-            else:
-                batch = jax.device_put(batch, layout.whole)
-            return self._evenly(state, batch)
+            return self._evenly(state, layout.place_batch(batch))
         require(
             jax.process_count() == 1,
             f"the {len_of(batch)} examples of this process cannot be spread evenly over its {here} devices; "
@@ -254,10 +246,3 @@ def check_first_batch(function: str, state: TrainState, batch: Batch, rule: Rule
     ):
         check_class_numbers(function, rule.task, shapes.outputs, batch.targets)
     check_order(function, rule.tx, state.params, state.batch_stats)
-
-
-def _from_processes(part: Any, split: jax.sharding.Sharding) -> jax.Array:
-    """The whole batch as a JAX array, made from this process's part."""
-    if split.is_fully_addressable:
-        return jax.device_put(part, split)
-    return jax.make_array_from_process_local_data(split, np.asarray(part))

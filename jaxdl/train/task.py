@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.arguments import check_function, require, shown
-from jaxdl.data import Dataset
+from jaxdl.data import Dataset, Stream
 from jaxdl.data.checks import called, check_model_fits, count_outputs, input_struct, kinds, len_of, shapes_of
 from jaxdl.modules import ModelShapes, apply_model, check_model
 from jaxdl.train.losses import Loss, Metric, cross_entropy, error, label_smoothing
@@ -135,12 +135,16 @@ def make_task(
     return Task(model, loss, tuple(metrics.items()), preprocess, augment)
 
 
-def check_task(function: str, task: Task, dataset: Dataset, batch_size: int, *, training: bool = True) -> ModelShapes:
+def check_task(
+    function: str, task: Task, dataset: Dataset | Stream, batch_size: int, *, training: bool = True
+) -> ModelShapes:
     """The model's shapes on a data set; raises `ValueError` unless all parts of a task go together with it."""
     shapes = check_model_fits(function, task.model, dataset, task.preprocess)
     example = dataset.example
     check_on_batch(function, task, with_batch(example, min(batch_size, len(dataset))), shapes, augmented=training)
-    check_class_numbers(function, task, shapes.outputs, dataset.targets)
+    # The labels of a stream are its classes' numbers; to read them all would take long.
+    targets = np.arange(dataset.num_classes) if isinstance(dataset, Stream) else dataset.targets
+    check_class_numbers(function, task, shapes.outputs, targets)
     return shapes
 
 

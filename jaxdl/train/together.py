@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl import optim
-from jaxdl.data import Dataset, epoch_order
+from jaxdl.data import Dataset, Stream, epoch_order
 from jaxdl.mesh import Members
 from jaxdl.program_cache import remembered
 from jaxdl.train.alone import many_steps, no_metrics, step_in_order
@@ -39,7 +39,13 @@ class Together:
     """
 
     def __init__(
-        self, rule: Rule, where: Members, count: int, train_set: Dataset, eval_set: Dataset | None, batch_size: int
+        self,
+        rule: Rule,
+        where: Members,
+        count: int,
+        train_set: Dataset,
+        eval_set: Dataset | Stream | None,
+        batch_size: int,
     ):
         self.members: int | None = count
         self._where = where

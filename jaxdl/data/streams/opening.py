@@ -1,0 +1,186 @@
+"""`folder` and `stream`: streams of class folders, and of sets that tensorflow-datasets prepared."""
+
+import json
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdl.arguments import require, shown
+from jaxdl.data import tfds_reader
+from jaxdl.data.streams.sources import Files, Records
+from jaxdl.data.streams.stream import IMAGENET_STANDARDIZE, Stream
+from jaxdl.data.streams.views import DecodeCenterCrop, DecodeRandomResizedCrop, View
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+"""How the names of image files end, in small or capital letters."""
+
+_TRAIN_VIEW, _TEST_VIEW = DecodeRandomResizedCrop(), DecodeCenterCrop()
+
+
+def folder(
+    root: str | os.PathLike,
+    *,
+    train_view: View = _TRAIN_VIEW,
+    test_view: View = _TEST_VIEW,
+    standardize: Callable[[Any], Any] = IMAGENET_STANDARDIZE,
+    train: str = "train",
+    test: str | None = None,
+    workers: int | None = None,
+    strict: bool = False,
+) -> tuple[Stream, Stream]:
+    """Streams of image files in class folders: root/train/<class>/*.jpg and root/val/<class>/*.jpg.
+
+    Files whose names do not end like an image's (`IMAGE_ENDINGS`) and hidden files are left out, with a warning that
+    counts the former. Folders inside of class folders are searched too. Classes are numbered in the order of their
+    names.
+
+    Args:
+      root: the folder that holds the splits.
+      train_view: how training images are decoded and cropped.
+      test_view: how test images are.
+      standardize: from uint8 images to the model's inputs; by default with ImageNet's statistics.
+      train: name of the training split's folder.
+      test: name of the other split's folder; by default "val", "test" or "valid", whichever is there.
+      workers: as for `Stream`.
+      strict: as for `Stream`.
+
+    Returns:
+      The train and the test split.
+
+    Raises:
+      ValueError: a folder is missing or holds no class with images, or the splits have different classes.
+
+    Example:
+      >>> import tempfile
+      >>> from PIL import Image
+      >>> with tempfile.TemporaryDirectory() as root:
+      ...     for split in ("train", "val"):
+      ...         for name in ("cat", "dog"):
+      ...             path = Path(root, split, name, "1.png")
+      ...             path.parent.mkdir(parents=True)
+      ...             Image.new("RGB", (300, 200), name == "cat" and "red" or "blue").save(path)
+      ...     train_set, test_set = folder(root)
+      ...     train_set, test_set.class_names
+      (<... train: stream of 2 images 224x224x3, 2 classes>, ('cat', 'dog'))
+    """
+    require(
+        isinstance(root, str | os.PathLike) and bool(str(root)),
+        f"folder: root must be a folder's path, got root={shown(root)}",
+    )
+    path = Path(root).expanduser().absolute()
+    require(
+        path.is_dir(),
+        f"folder: root must be a folder, got {path}, which {'is a file' if path.exists() else 'is not there'}",
+    )
+    if test is None:
+        names = [name for name in ("val", "test", "valid") if (path / name).is_dir()]
+        require(bool(names), f"folder: {path} must have a folder val, test or valid; pass test=NAME for another")
+        test = names[0]
+    found = {}
+    for split in (train, test):
+        require(
+            (path / split).is_dir(),
+            f"folder: {path} must have a folder {split!r}, got {sorted(p.name for p in path.iterdir() if p.is_dir())}",
+        )
+        found[split] = _class_files(path / split)
+    classes = tuple(found[train])
+    missing = sorted(set(classes) ^ set(found[test]))
+    require(
+        not missing,
+        f"folder: {train!r} and {test!r} must have the same classes, got {', '.join(missing[:5])} in one of them only",
+    )
+    streams = []
+    for split, view in ((train, train_view), (test, test_view)):
+        paths = [name for files in found[split].values() for name in files]
+        labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(files) for files in found[split].values()])
+        source = Files(path / split, paths, labels)
+        named = "train" if split == train else "test"
+        streams.append(Stream(path.name, named, source, view, classes, standardize, workers, strict))
+    return streams[0], streams[1]
+
+
+def stream(
+    name: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    train_view: View = _TRAIN_VIEW,
+    test_view: View = _TEST_VIEW,
+    standardize: Callable[[Any], Any] = IMAGENET_STANDARDIZE,
+    train: str = "train",
+    test: str = "test",
+    workers: int | None = None,
+    strict: bool = False,
+) -> tuple[Stream, Stream]:
+    """Streams of a set that tensorflow-datasets has prepared in array_record format, read without TensorFlow.
+
+    The set must have the features "image" and "label": "imagenet2012" (with test="validation"), "oxford_flowers102",
+    "oxford_iiit_pet", and so on.
+
+    Args:
+      name: the set's name in tensorflow-datasets.
+      data_dir: where tensorflow-datasets keeps its data; by default `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
+      train_view: as for `folder`.
+      test_view: as for `folder`.
+      standardize: as for `folder`.
+      train: the split to train on; slices such as "train[:90%]" hold out a share.
+      test: the split to evaluate on, "train[90%:]" for example.
+      workers: as for `Stream`.
+      strict: as for `Stream`.
+
+    Returns:
+      The train and the test split.
+
+    Raises:
+      ValueError: an argument is wrong, or the set has no images with labels.
+      DatasetNotFoundError: the set is not there; the message says how to prepare it.
+    """
+    require(isinstance(name, str) and bool(name), f"stream: name must be a data set's name, got name={shown(name)}")
+    source = tfds_reader.locate(name, data_dir, download=False, function="stream")
+    labels = source.folder / "label.labels.txt"
+    features = json.loads((source.folder / "features.json").read_text())
+    kinds = features.get("featuresDict", {}).get("features", {})
+    require(
+        {"image", "label"} <= set(kinds) and labels.is_file(),
+        f'stream: {name} must have the features "image" and "label" (of classes), got {sorted(kinds)}',
+    )
+    classes = tuple(labels.read_text().split("\n")[: int(kinds["label"]["classLabel"]["numClasses"])])
+    streams = []
+    for named, split, view in (("train", train, train_view), ("test", test, test_view)):
+        try:
+            records = Records(str(source.folder), split, source.key)
+            streams.append(Stream(name, named, records, view, classes, standardize, workers, strict))
+        except ValueError as error:
+            raise ValueError(f"stream: {named}={split!r} is no split of {name}: {error}") from error
+    return streams[0], streams[1]
+
+
+def _class_files(root: Path) -> dict[str, list[str]]:
+    """Paths below `root` of the images of each class, sorted."""
+    found, others = {}, []
+    for path in sorted(root.iterdir()):
+        if not path.is_dir() or path.name.startswith("."):
+            continue
+        files = []
+        for place, folders, names in os.walk(path, followlinks=True):
+            folders.sort()
+            for name in sorted(names):
+                if name.startswith("."):
+                    continue
+                below = os.path.relpath(os.path.join(place, name), root)
+                (files if name.lower().endswith(IMAGE_ENDINGS) else others).append(below)
+        if files:
+            found[path.name] = files
+        else:
+            warnings.warn(f"folder: the class folder {path} holds no image and is left out", stacklevel=3)
+    if others:
+        warnings.warn(
+            f"folder: {len(others)} files in {root} do not end like an image's name and are left out, "
+            f"{', '.join(others[:3])} for example",
+            stacklevel=3,
+        )
+    require(bool(found), f"folder: {root} must hold class folders with images, root/train/<class>/*.jpg; got none")
+    return found

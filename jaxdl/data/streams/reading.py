@@ -1,0 +1,187 @@
+"""Reads the batches of a stream ahead, by threads or worker processes of grain."""
+
+import dataclasses
+import logging
+import os
+import queue
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxdl.data.streams.sources import Source
+from jaxdl.data.streams.stream import Stream
+from jaxdl.data.streams.views import View
+from jaxdl.typing import Batch
+
+_AHEAD = 2  # batches that wait for the devices
+_LARGE = 20_000  # images from which on worker processes are worth their start
+_PATIENCE = 10.0  # seconds without a batch after which the log says so
+_WARNED = 3  # damaged images that are named one by one
+
+
+class StreamError(RuntimeError):
+    """A stream could not be read: a worker process died, or with `strict` an image could not be decoded."""
+
+
+class DamagedImageWarning(UserWarning):
+    """An image could not be read or decoded, and a black one took its place."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Positions:
+    """Decoded examples by their position in the order in which they are used: grain's random-access source.
+
+    Attributes:
+      source: reads the encoded images.
+      view: decodes them.
+      rows: int [n]: the number in the source of each position.
+      numbers: int64 [n]: with the seed they are the seeds of the view's random numbers.
+      seed: below 2^64.
+      strict: whether an image that cannot be decoded raises.
+    """
+
+    source: Source
+    view: View
+    rows: np.ndarray
+    numbers: np.ndarray
+    seed: int
+    strict: bool
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int, str]:
+        """The image, the label, and what is wrong with the image, or ""."""
+        encoded = self.source.read(int(self.rows[index]))
+        generator = np.random.Generator(np.random.Philox(key=[self.seed, self.numbers[index]]))
+        try:
+            return self.view(encoded.load(), generator), encoded.label, ""
+        except Exception as error:  # of many kinds: the file's, Pillow's, the view's
+            problem = f"{encoded.where} cannot be read: {type(error).__name__}: {error}"
+            if self.strict:
+                raise StreamError(problem) from error
+            return np.zeros((self.view.size, self.view.size, 3), np.uint8), encoded.label, problem
+
+
+def stacked(examples: Sequence[tuple[np.ndarray, int, str]]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """A batch of examples, and what is wrong with their images."""
+    images, labels, problems = zip(*examples, strict=True)
+    return np.stack(images), np.array(labels, np.int32), [problem for problem in problems if problem]
+
+
+class Reader:
+    """An iterator over the batches of a stream, which are read ahead. `close` ends its threads and processes.
+
+    Args:
+      stream: the stream.
+      rows: int [n]: the numbers of the images, in the order of the batches.
+      numbers: int64 [n], as for `Positions`.
+      batch_size: images in a batch; the last batch may have fewer.
+      seed: as for `Positions`.
+    """
+
+    def __init__(self, stream: Stream, rows: np.ndarray, numbers: np.ndarray, batch_size: int, *, seed: int = 0):
+        import grain
+
+        self._stream, self._damaged = stream, 0
+        workers = workers_of(stream)
+        positions: Any = Positions(stream.source, stream.view, rows, numbers, seed, stream.strict)
+        batches: Any = grain.MapDataset.source(positions).batch(batch_size, batch_fn=stacked)
+        threads = 2 if workers else cores()
+        batches = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
+        if workers:
+            options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_AHEAD)
+            batches = batches.mp_prefetch(options)
+        self._queue: queue.Queue = queue.Queue(_AHEAD)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._fill, args=(batches,), daemon=True, name="jaxdl stream")
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        while True:
+            try:
+                found = self._queue.get(timeout=_PATIENCE)
+            except queue.Empty:
+                logging.getLogger(__name__).warning("no batch of %r for %g s; still waiting", self._stream, _PATIENCE)
+                continue
+            if found is None:
+                self.close()
+                raise StopIteration
+            if isinstance(found, BaseException):
+                self.close()
+                raise StreamError(f"reading {self._stream!r} failed: {found}") from found
+            images, labels, problems = found
+            self._warn(problems)
+            return Batch(images, labels)
+
+    def close(self) -> None:
+        """Ends reading. It may be called more than once."""
+        self._closed.set()
+        while True:  # the thread may wait for room in the queue
+            try:
+                self._queue.get_nowait()
+            except queue.Empty:
+                break
+        self._thread.join()
+        if self._damaged > _WARNED:
+            warnings.warn(
+                f"{self._damaged} images of {self._stream!r} could not be read; black images took their places",
+                DamagedImageWarning,
+                stacklevel=3,
+            )
+            self._damaged = 0
+
+    def _warn(self, problems: list[str]) -> None:
+        for problem in problems:
+            self._damaged += 1
+            if self._damaged <= _WARNED:
+                warnings.warn(
+                    f"{problem}; a black image takes its place (damaged images so far: {self._damaged})",
+                    DamagedImageWarning,
+                    stacklevel=4,
+                )
+
+    def _fill(self, batches: Any) -> None:
+        """The thread: puts batches into the queue, then None, or the exception that ended reading."""
+        end: Any = None
+        iterator = None
+        try:
+            iterator = iter(batches)
+            for batch in iterator:
+                if not self._put(batch):
+                    break
+        except BaseException as error:
+            end = error
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+            self._put(end)
+
+    def _put(self, item: Any) -> bool:
+        """Whether there was room before the reader was closed."""
+        while not self._closed.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+
+def workers_of(stream: Stream) -> int:
+    """How many worker processes read a stream; 0 for threads."""
+    if stream.workers is not None:
+        return stream.workers
+    return cores() - 1 if len(stream) >= _LARGE and cores() >= 4 else 0
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

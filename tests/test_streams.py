@@ -1,0 +1,430 @@
+"""Streams: images that are read while they are used. They train, evaluate and resume as sets in memory do."""
+
+import dataclasses
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxdl import data, ensemble, models, optim, train
+from jaxdl.data.streams import reading
+
+KEY = jax.random.key(3)
+SIDE = 32
+MODEL = models.resnet_cifar(8, num_classes=10)
+TX = optim.momentum(0.05)
+
+
+@pytest.fixture(scope="module")
+def images():
+    """120 real images, enlarged to colour pictures of 32 x 32 pixels, and their classes."""
+    train_set, _ = data.load("fashion_mini")
+    pictures = [
+        np.asarray(Image.fromarray(image[..., 0]).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        for image in train_set.images[:120]
+    ]
+    return np.stack(pictures), train_set.labels[:120]
+
+
+@pytest.fixture(scope="module")
+def root(images, tmp_path_factory):
+    """The same in class folders, as PNG files of the same pixels: 80 to train on, 40 to evaluate on."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number, (image, label) in enumerate(zip(*images, strict=True)):
+        path = folder / ("train" if number < 80 else "val") / f"class {label}" / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    for split in ("train", "val"):  # every class in both
+        for label in range(10):
+            assert (folder / split / f"class {label}").is_dir()
+    return folder
+
+
+def opened(root, **options):
+    view = data.DecodeCenterCrop(SIDE, SIDE)
+    return data.folder(root, **{"train_view": view, "test_view": view, **options})
+
+
+@pytest.fixture(scope="module")
+def streams(root):
+    return opened(root)
+
+
+@pytest.fixture(scope="module")
+def sets(streams, images):
+    """The same images in memory, in the order of the streams."""
+    pictures, labels = images
+    found = []
+    for stream, first, last in ((streams[0], 0, 80), (streams[1], 80, 120)):
+        order = np.argsort(labels[first:last], kind="stable") + first
+        np.testing.assert_array_equal(labels[order], stream.labels)
+        found.append(
+            data.from_arrays(pictures[order], labels[order], num_classes=10, standardize=stream.standardize)
+        )
+    return found
+
+
+def fresh(train_set, tx=TX):
+    return train.init_state(MODEL, tx, KEY, train_set)
+
+
+def assert_equal(a, b):
+    def equal(x, y):
+        if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_array_equal(x, y)
+
+    jax.tree.map(equal, a, b)
+
+
+def test_it_trains_and_evaluates_as_a_set_in_memory(streams, sets):
+    """The same batches, so the same bits: also where an epoch ends within a batch."""
+    results = []
+    for train_set, eval_set in (streams, sets):
+        state, history = train.fit(
+            fresh(train_set), MODEL, TX, train_set, steps=7, batch_size=24, eval_set=eval_set, eval_every=3,
+            augment=data.CROP_AND_FLIP, scan=False, progress=False,
+        )  # fmt: skip
+        results.append((state, history.loss, history.eval_loss, history.eval_metrics))
+    assert_equal(*results)
+
+
+def test_evaluation_counts_every_image_once(streams, sets):
+    state = fresh(streams[0])
+    for batch_size in (7, 40, 500):
+        found, expected = (train.evaluate(MODEL, state, s[1], batch_size=batch_size) for s in (streams, sets))
+        np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-6)
+        assert found.error == expected.error
+
+
+def test_ensembles(streams, sets):
+    members = jax.tree.map(lambda *x: np.stack(x), *(fresh(streams[0]).variables for _ in range(2)))
+    found, expected = (ensemble.evaluate(MODEL, members, s[1], batch_size=16) for s in (streams, sets))
+    np.testing.assert_allclose(found.ensemble.nll, expected.ensemble.nll, rtol=1e-6)
+    np.testing.assert_array_equal(found.members.error, expected.members.error)
+
+
+def test_batches_are_those_of_a_set_in_memory(streams, sets):
+    for start in (0, 3, 11):
+        found, expected = (list(data.batches(s[0], KEY, 24, start=start, steps=start + 5)) for s in (streams, sets))
+        assert_equal(found, expected)
+
+
+def test_epochs_planned_in_blocks(streams, sets, monkeypatch):
+    monkeypatch.setattr("jaxdl.data.streams.order._PLANNED", 150)  # two epochs of 72
+    found, expected = (list(data.batches(s[0], KEY, 24, start=2, steps=17)) for s in (streams, sets))
+    assert_equal(found, expected)
+
+
+def test_random_views_depend_on_key_and_step_alone(root):
+    stream, _ = opened(root, train_view=data.DecodeRandomResizedCrop(24))
+    whole = list(data.batches(stream, KEY, 16, steps=8))
+    assert_equal(list(data.batches(stream, KEY, 16, start=5, steps=8)), whole[5:])
+    other = next(iter(data.batches(stream, jax.random.key(4), 16, steps=1)))
+    assert not np.array_equal(other.inputs, whole[0].inputs)
+    # The same image in another epoch is another part of it.
+    first, again = (jax.tree.map(lambda *x: np.concatenate(x), *whole[i : i + 4]) for i in (0, 4))
+    assert not np.array_equal(np.sort(first.inputs.mean((1, 2, 3))), np.sort(again.inputs.mean((1, 2, 3))))
+
+
+def test_worker_processes_give_the_same_batches(root):
+    """And end with the iterator."""
+    view = data.DecodeRandomCrop(24, (24, 30))
+    found = []
+    for workers in (0, 2):
+        stream, _ = opened(root, train_view=view, workers=workers)
+        batches = data.batches(stream, KEY, 16, steps=9)
+        found.append([next(batches) for _ in range(6)])
+        batches.close()
+    assert_equal(*found)
+    assert children() == []
+
+
+def children():
+    """Process numbers of this process's children, without the resource tracker of multiprocessing."""
+    done = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    lines = [line for line in done.stdout.splitlines() if "ps -o" not in line and "resource_tracker" not in line]
+    return [int(line.split()[0]) for line in lines if "forkserver" not in line]
+
+
+def test_a_worker_that_dies_is_reported(root):
+    stream, _ = opened(root, workers=1)
+    batches = data.batches(stream, KEY, 16)  # without an end
+    next(batches)
+    (worker,) = children()
+    os.kill(worker, signal.SIGKILL)
+    start = time.monotonic()
+    with pytest.raises(data.StreamError, match="reading <pictures.* failed: "):
+        for _ in range(100):
+            next(batches)
+    assert time.monotonic() - start < 60  # of which most is the start of nothing: no test of speed
+    assert children() == []
+
+
+@dataclasses.dataclass(frozen=True)
+class SlowView:
+    """A disk that hangs."""
+
+    size: int = SIDE
+
+    def __call__(self, encoded, generator):
+        time.sleep(0.5)
+        return np.zeros((self.size, self.size, 3), np.uint8)
+
+
+def test_waiting_is_reported(root, monkeypatch, caplog):
+    monkeypatch.setattr(reading, "_PATIENCE", 0.2)
+    stream, _ = opened(root, train_view=SlowView())
+    next(data.batches(stream, KEY, 2, steps=1))
+    assert "no batch of <pictures" in caplog.text
+
+
+def files_of_every_kind(folder):
+    """Real pictures in unusual forms, and files that are none; the names of the latter."""
+    folder.mkdir(parents=True)
+    picture = Image.open(io.BytesIO(png(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8))))
+    picture.convert("L").save(folder / "grey.jpg")
+    picture.convert("CMYK").save(folder / "cmyk.jpg")
+    picture.convert("RGBA").save(folder / "alpha.png")
+    picture.convert("P").save(folder / "palette.png")
+    picture.convert("1").save(folder / "bits.png")
+    Image.fromarray(np.arange(2000, dtype=np.uint16).reshape(40, 50) * 30).save(folder / "sixteen bits.png")
+    picture.resize((1, 1)).save(folder / "one pixel.png")
+    picture.resize((1, 300)).save(folder / "thin.png")
+    picture.save(folder / "really png.jpg", format="PNG")
+    picture.save(folder / "CAPITALS.JPEG")
+    (folder / "empty.jpg").touch()
+    picture.save(folder / "cut.jpg")
+    whole = (folder / "cut.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.png").write_text("no picture")
+    (folder / "gone.png").symlink_to(folder / "nowhere")
+    return {"empty.jpg", "cut.jpg", "text.png", "gone.png"}
+
+
+def png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "view", [data.DecodeCenterCrop(20, 24), data.DecodeRandomCrop(20, (20, 30)), data.DecodeRandomResizedCrop(20)]
+)
+def test_files_of_every_kind(view, tmp_path):
+    damaged = files_of_every_kind(tmp_path / "train" / "a")
+    (tmp_path / "val").symlink_to(tmp_path / "train")
+    stream, _ = data.folder(tmp_path, train_view=view, test_view=view)
+    assert len(stream) == 14
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        batches = list(data.batches(stream, KEY, 7, steps=2))
+    messages = [str(w.message) for w in caught if issubclass(w.category, data.DamagedImageWarning)]
+    assert sum(map(len, (batch.inputs for batch in batches))) == 14
+    black = sum(int(not image.any()) for batch in batches for image in batch.inputs)
+    assert black == len(damaged)
+    assert "4 images of <" in messages[-1]
+    assert all(any(name in message for name in damaged) for message in messages[:-1])
+    assert len(messages) == 4
+    strict, _ = data.folder(tmp_path, train_view=view, test_view=view, strict=True)
+    with pytest.raises(data.StreamError, match=r"(empty|cut|text|gone)\.\w+ cannot be read"):
+        list(data.batches(strict, KEY, 7, steps=2))
+
+
+def test_sixteen_bits_keep_the_upper_eight():
+    pixels = np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32)
+    found = data.DecodeCenterCrop(32, 32)(png(pixels), np.random.default_rng(0))
+    np.testing.assert_array_equal(found, np.repeat((pixels // 256)[..., None], 3, 2))
+
+
+def jpeg(height, width, seed=0):
+    """A real photo-like JPEG: smooth noise."""
+    noise = np.random.default_rng(seed).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 400), (400, 300), (256, 256), (333, 500), (224, 224), (90, 61)])
+def test_the_center_crop_is_pillows(height, width):
+    """Pillow resizes the whole image, to whole pixels, and crops it: torchvision's two steps."""
+    encoded = jpeg(height, width)
+    image = Image.open(io.BytesIO(encoded)).convert("RGB")
+    scale = 256 / min(height, width)
+    rows, columns = (256, int(256 * width / height)) if height <= width else (int(256 * height / width), 256)
+    top, left = round((rows - 224) / 2), round((columns - 224) / 2)
+    expected = image.resize((columns, rows), Image.Resampling.BILINEAR).crop((left, top, left + 224, top + 224))
+    found = data.DecodeCenterCrop(224, 256)(encoded, np.random.default_rng(0))
+    difference = np.abs(np.asarray(expected, int) - found)
+    assert difference.max() <= (1 if scale < 2 else 2)
+    assert difference.mean() < 0.1
+
+
+def test_large_images_are_decoded_at_a_part_of_their_size():
+    """The decoder averages blocks of pixels; what is left is smooth, so the numbers stay close."""
+    encoded = jpeg(2400, 3200)
+    image = Image.open(io.BytesIO(encoded)).convert("RGB")
+    expected = image.resize((298, 224), Image.Resampling.BILINEAR).crop((37, 0, 261, 224))
+    found = data.DecodeCenterCrop(224, 224)(encoded, np.random.default_rng(0))
+    assert np.abs(np.asarray(expected, int) - found).mean() < 1
+
+
+def test_random_resized_crops_have_torchvisions_distribution():
+    """Areas uniform, logarithms of the ratio uniform, where they fit."""
+    view, generator = data.DecodeRandomResizedCrop(8, area=(0.2, 0.5)), np.random.default_rng(0)
+    parts = np.array([view._part(600, 600, generator) for _ in range(4000)])
+    top, left, height, width = parts.T
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + height <= 600).all()
+    assert (left + width <= 600).all()
+    area, ratio = height * width / 600**2, np.log(width / height)
+    for values, low, high in ((area, 0.2, 0.5), (ratio, np.log(3 / 4), np.log(4 / 3))):
+        shares = np.histogram(values, 6, (low - 1e-3, high + 1e-3))[0] / len(values)
+        np.testing.assert_allclose(shares, 1 / 6, atol=0.025)
+    places = top / (600 - height)
+    np.testing.assert_allclose(np.histogram(places, 5, (0, 1))[0] / len(places), 0.2, atol=0.025)
+
+
+def test_a_part_that_cannot_fit_is_the_middle():
+    top, left, height, width = data.DecodeRandomResizedCrop(8, (0.9, 1.0))._part(10, 1000, np.random.default_rng(0))
+    assert (height, width) == (10, 13)
+    assert (top, left) == (0, 493)
+
+
+CIFAR = Path(__file__).parents[2] / "shared" / "data" / "tfds"
+
+
+@pytest.mark.skipif(not (CIFAR / "cifar10").is_dir(), reason="needs ../shared/data with CIFAR-10")
+def test_records_are_those_of_load(tmp_path):
+    view = data.DecodeCenterCrop(32, 32)
+    stream, held_out = data.stream("cifar10", data_dir=CIFAR, train_view=view, test_view=view, test="test[:1%]")
+    assert (len(stream), len(held_out), stream.num_classes) == (50_000, 100, 10)
+    assert stream.class_names[3] == "cat"
+    _, test_set = data.load("cifar10", data_dir=CIFAR)
+    pixels = [batch.inputs for batch in data.batches(held_out, KEY, 50, steps=2)]
+    rows = np.asarray(data.epoch_order(KEY, 0, examples=100, batch_size=50))
+    np.testing.assert_array_equal(np.stack(pixels), test_set.images[:100][rows])
+    np.testing.assert_array_equal(held_out.targets, test_set.labels[:100])
+
+
+SCRIPT = """
+import sys
+import jax, optax
+from jaxdl import data, models, optim, train
+
+def main(root, folder, kill_at):
+    train_set, test_set = data.folder(
+        root, train_view=data.DecodeRandomResizedCrop(32), test_view=data.DecodeCenterCrop(32, 36), workers=1
+    )
+    model = models.resnet_cifar(8)
+    tx = optax.chain(optim.momentum(optim.cosine_cycles(0.05, period=6)), optim.ema(0.9), optim.snapshots(6, keep=2))
+    state = train.init_state(model, tx, jax.random.key(0), train_set)
+
+    def die(event):
+        if kill_at and isinstance(event, train.Saved) and event.step >= kill_at:
+            import os, signal
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    state, history = train.fit(
+        state, model, tx, train_set, steps=12, batch_size=24, eval_set=test_set, augment=data.RandomFlip(),
+        checkpoint_dir=folder, checkpoint_every=4, watch=[die], progress=False,
+    )
+    leaves = jax.tree.leaves((state.params, state.batch_stats, state.opt_state))
+    print(sum(float(abs(leaf.astype("float32")).sum()) for leaf in leaves), history.loss.tolist(), history.eval_loss)
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+"""
+
+
+@pytest.mark.slow
+def test_killed_and_resumed(root, tmp_path):
+    """SIGKILL in the middle of an epoch; the same call goes on with the very next batch, and no worker is left."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+
+    def run(folder, kill_at):
+        return subprocess.run(
+            [sys.executable, str(script), str(root), str(tmp_path / folder), str(kill_at)],
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+
+    whole = run("whole", 0)
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    killed = run("killed", 8)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
+    resumed = run("killed", 0)
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    assert resumed.stdout == whole.stdout
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        found = subprocess.run(["pgrep", "-f", str(script)], capture_output=True, text=True, check=False).stdout
+        if not found:
+            break
+        time.sleep(0.5)
+    assert found == "", "a worker outlived its parent"
+
+
+def test_wrong_calls(root, streams, sets, tmp_path):
+    train_set, _ = streams
+    state = fresh(train_set)
+    with pytest.raises(ValueError, match="population: train_set must be a data.Dataset, in memory, got <pictures"):
+        train.population(MODEL, TX, train_set, jax.random.split(KEY, 2), steps=2)
+    with pytest.raises(ValueError, match="fit: scan=True needs a set in memory"):
+        train.fit(state, MODEL, TX, train_set, steps=2, batch_size=24, scan=True)
+    with pytest.raises(ValueError, match="num_classes=10"):
+        wrong = models.resnet_cifar(8, num_classes=5)
+        train.fit(train.init_state(wrong, TX, KEY, train_set), wrong, TX, train_set, steps=2, batch_size=24)
+    with pytest.raises(ValueError, match="batch_size=81 is more than the 80 images"):
+        train.fit(state, MODEL, TX, train_set, steps=2, batch_size=81)
+    with pytest.raises(ValueError, match="pair"):
+        train.fit(state, MODEL, TX, streams, steps=2)
+    with pytest.raises(ValueError, match="which is not there"):
+        data.folder(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="must have a folder val, test or valid"):
+        data.folder(tmp_path)
+    for name in ("train", "val"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match="must hold class folders with images"):
+        data.folder(tmp_path)
+    (tmp_path / "train" / "cat").mkdir()
+    with pytest.warns(UserWarning, match="holds no image"), pytest.raises(ValueError, match="must hold class folders"):
+        data.folder(tmp_path)
+    for split, name in (("train", "cat"), ("val", "dog")):
+        (tmp_path / split / name).mkdir(exist_ok=True)
+        (tmp_path / split / name / "1.png").write_bytes(png(np.zeros((2, 2, 3), np.uint8)))
+    (tmp_path / "train" / "cat" / "notes.txt").touch()
+    with pytest.warns(UserWarning, match="1 files in"), pytest.raises(ValueError, match="the same classes, got cat, dog"):
+        data.folder(tmp_path)
+    with pytest.raises(data.DatasetNotFoundError, match="stream: 'imagenet2012' was not found"):
+        data.stream("imagenet2012", data_dir=tmp_path)
+    for wrong in ({"size": 0}, {"size": 300}, {"short_side": 3}):
+        with pytest.raises(ValueError, match="DecodeCenterCrop"):
+            data.DecodeCenterCrop(**wrong)
+    for wrong in ({"area": (0, 1)}, {"area": (0.5, 2)}, {"ratio": (2, 1)}, {"ratio": 1}):
+        with pytest.raises(ValueError, match="DecodeRandomResizedCrop"):
+            data.DecodeRandomResizedCrop(**wrong)
+    for wrong in ((300, 256), (256,), 100):
+        with pytest.raises(ValueError, match="DecodeRandomCrop: short_side"):
+            data.DecodeRandomCrop(224, wrong)
+
+
+def test_parts_of_a_stream(streams, sets):
+    rows = np.array([5, 3, 70])
+    part = streams[0].take(rows)
+    (batch,) = data.batches(part, KEY, 3, steps=1)
+    order = np.asarray(data.epoch_order(KEY, 0, examples=3, batch_size=3))[0]
+    np.testing.assert_array_equal(batch.inputs, sets[0].images[rows[order]])
+    first, second = streams[0].split_at_random(0.75, KEY)
+    assert (len(first), len(second)) == (60, 20)
+    np.testing.assert_array_equal(np.sort(np.concatenate([first.source.rows, second.source.rows])), np.arange(80))
