@@ -85,6 +85,7 @@ class Reader:
 
     def __init__(self, stream: Stream, rows: np.ndarray, numbers: np.ndarray, batch_size: int, *, seed: int = 0):
         import grain
+        from absl import flags
 
         self._stream, self._damaged = stream, 0
         workers = workers_of(stream)
@@ -93,6 +94,8 @@ class Reader:
         threads = 2 if workers else cores()
         batches = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
         if workers:
+            if not flags.FLAGS.is_parsed():  # grain's processes read flags, which only absl.app would parse
+                flags.FLAGS.mark_as_parsed()
             options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_AHEAD)
             batches = batches.mp_prefetch(options)
         self._queue: queue.Queue = queue.Queue(_AHEAD)
