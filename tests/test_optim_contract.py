@@ -110,7 +110,21 @@ MEMBERS = 3
 DTYPES = [jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64]
 
 
-@pytest.fixture(params=TRANSFORMATIONS)
+# Other arguments of a transformation, and chains of links, that have their own lines: in the slow tests.
+SLOW = {
+    "scale_by_momentum, dampened",
+    "scale_by_adagrad, optax's form",
+    "scale_by_rmsprop, corrected",
+    "scale_by_adam, uncorrected",
+    "momentum",
+    "nesterov",
+    "adagrad",
+    "rmsprop",
+    "sgdw",
+}
+
+
+@pytest.fixture(params=[pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in TRANSFORMATIONS])
 def name(request):
     return request.param
 

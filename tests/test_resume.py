@@ -1,4 +1,4 @@
-"""Runs of the nets that people use, stopped in one process and ended in another: the same bits."""
+"""Runs stopped in one process and ended in another: the same bits. The slow tests do so with nets that people use."""
 
 import signal
 import sys
@@ -45,7 +45,8 @@ def saved_steps(folder):
 @pytest.mark.parametrize(
     ("net", "terminated"),
     [
-        ("resnet8", False),
+        ("small_resnet", False),
+        pytest.param("resnet8", False, marks=pytest.mark.slow),
         *(
             pytest.param(net, True, marks=pytest.mark.slow)
             for net in ("resnet8", "alexnet", "cuda_convnet", "resnet20")
