@@ -37,7 +37,7 @@ class ConvNormNet(nn.Module):
 
 def small_resnet(num_classes=10, *, blocks=1, **fields):
     """The CIFAR ResNet with a single narrow stage: a stem, residual blocks and a head, quick to compile."""
-    return models.resnet_cifar(8, num_classes, **fields).clone(stage_sizes=(blocks,), widths=(4,))
+    return models.resnet_cifar(8, num_classes, widths=(4, 8, 16), **fields).clone(stage_sizes=(blocks,), widths=(4,))
 
 
 @contextlib.contextmanager

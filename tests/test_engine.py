@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import numbers, random_dataset, small_resnet
+from helpers import numbers, random_dataset
 
 from jaxdl import data, models, optim, train
 from jaxdl.models import layers
@@ -141,7 +141,7 @@ def test_loss_scale_saves_gradients_from_underflow():
 
 def test_loss_scale_halves_where_gradients_overflow_and_doubles_after_a_while():
     """float16 overflows at 65,504: from 2^24 the scale falls until gradients are finite, and nothing moves before."""
-    model = small_resnet(3, dtype=jnp.float16)
+    model = models.resnet_cifar(8, 3, dtype=jnp.float16)
     tx = optim.dynamic_loss_scale(optim.momentum(0.02), initial=2.0**24, period=5)
     state, step = make(model, tx)
     before, scales, skipped = numbers(state), [], 0

@@ -21,7 +21,8 @@ def stack(trees):
 
 
 def members_of(model, shape, count=3):
-    return [model.init(jax.random.key(seed), jnp.zeros((1, *shape)), train=False) for seed in range(count)]
+    init = jax.jit(lambda key: model.init(key, jnp.zeros((1, *shape)), train=False))
+    return [init(jax.random.key(seed)) for seed in range(count)]
 
 
 @pytest.mark.parametrize("via", ["auto", "vmap", "map"])

@@ -210,8 +210,9 @@ def test_batch_norm_over_a_mapped_axis_is_that_of_the_whole_batch():
     x = jnp.asarray(normal((4, 3, 2, 2, 5)), jnp.float32)
     variables = layers.BatchNorm().init(jax.random.key(0), x[0], train=False)
     layer = layers.BatchNorm(axis_name="parts")
-    y, parts = jax.vmap(lambda x: layer.apply(variables, x, train=True, mutable=["batch_stats"]), axis_name="parts")(x)
-    whole, updated = layers.BatchNorm().apply(variables, x.reshape(12, 2, 2, 5), train=True, mutable=["batch_stats"])
+    run = lambda layer: lambda x: layer.apply(variables, x, train=True, mutable=["batch_stats"])  # noqa: E731
+    y, parts = jax.jit(jax.vmap(run(layer), axis_name="parts"))(x)
+    whole, updated = jax.jit(run(layers.BatchNorm()))(x.reshape(12, 2, 2, 5))
     np.testing.assert_allclose(y.reshape(whole.shape), whole, rtol=1e-5, atol=1e-5)
     for ours, one in zip(jax.tree.leaves(parts), jax.tree.leaves(updated), strict=True):
         for part in ours:

@@ -296,7 +296,7 @@ def test_update_batch_stats_traces_a_model_once_for_each_shape(small):
         @nn.compact
         def __call__(self, x, *, train):
             traces.append(x.shape)
-            return small_resnet()(x, train=train)
+            return models.resnet_cifar(8)(x, train=train)
 
     variables = Counted().init(KEY, jnp.zeros((1, 28, 28, 1)), train=False)
     traces.clear()
@@ -345,7 +345,7 @@ def test_own_loop_with_donation_and_a_real_net(small):
 
 
 def test_group_norm_fits_a_cifar_resnet_by_default(small):
-    model, tx = small_resnet(norm=layers.GroupNorm).clone(widths=(16,)), optim.momentum(0.01)
+    model, tx = small_resnet(norm=layers.GroupNorm), optim.momentum(0.01)
     state = train.init_state(model, tx, KEY, small[0].image_shape)
     _, history = train.fit(state, model, tx, small[0], steps=3, batch_size=32, progress=False)
     assert np.isfinite(history.loss).all()
