@@ -279,25 +279,29 @@ def test_every_collection_and_stream_of_a_module(fashion):
     state = jax.tree.map(jnp.copy, first)
     params, kept, opt_state = first.params, dict(first.collections), first.opt_state
     noises = []
-    for number, batch in enumerate(data.batches(dataset, first.key, 64, steps=4)):
-        # The noise that the library draws is its own affair; that it is new at each step is not.
-        key = jax.random.fold_in(jax.random.fold_in(first.key, 1), number)
 
-        def objective(params, kept=kept, batch=batch, key=key):
+    @jax.jit
+    def by_hand(params, kept, opt_state, images, labels, key):
+        def objective(params):
             logits, updated = model.apply(
                 {"params": params, **kept},
-                dataset.standardize(batch.images),
+                dataset.standardize(images),
                 train=True,
                 rngs={"noise": jax.random.fold_in(key, 1)},
                 mutable=["counters", "running", "losses"],
             )
             (pull,) = updated.pop("losses")["pull"]
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
             return losses.mean() + pull, updated
 
-        (value, kept), grads = jax.value_and_grad(objective, has_aux=True)(params)
+        (value, after), grads = jax.value_and_grad(objective, has_aux=True)(params)
         updates, opt_state = tx.update(grads, opt_state, params)
-        params = optax.apply_updates(params, updates)
+        return optax.apply_updates(params, updates), after, opt_state, value
+
+    for number, batch in enumerate(data.batches(dataset, first.key, 64, steps=4)):
+        # The noise that the library draws is its own affair; that it is new at each step is not.
+        key = jax.random.fold_in(jax.random.fold_in(first.key, 1), number)
+        params, kept, opt_state, value = by_hand(params, kept, opt_state, batch.images, batch.labels, key)
         state, metrics = step(state, batch)
         noises.append(float(metrics.loss) - float(value))
     # The stream has another name by hand ("params" stands in for it), so the draws differ, and the sums hardly.

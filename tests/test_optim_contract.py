@@ -110,8 +110,10 @@ MEMBERS = 3
 DTYPES = [jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64]
 
 
-# Other arguments of a transformation, and chains of links, that have their own lines: in the slow tests.
+# Slow tests: other arguments of a transformation that has a line of its own, chains of links that have theirs, and
+# L-BFGS, whose line search takes ten times as long to compile as the others (test_second_order.py has its fast tests).
 SLOW = {
+    "lbfgs",
     "scale_by_momentum, dampened",
     "scale_by_adagrad, optax's form",
     "scale_by_rmsprop, corrected",

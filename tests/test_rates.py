@@ -194,11 +194,31 @@ RATES = {
 }
 
 
+# Chains of which others of the same kind are in the fast tests.
+SLOW = {
+    "sgd, dampened",
+    "nesterov",
+    "rmsprop",
+    "a gradient scaled, no rule",
+    "halved afterwards, no rule",
+    "injected, dtype",
+    "injected, static",
+    "masked, all",
+    "optax.nadam",
+    "optax.lamb",
+    "optax.lion",
+    "optax.rmsprop",
+    "optax.adagrad",
+    "optax.adafactor",
+    "optax.contrib.muon",
+}
+
+
 @pytest.mark.parametrize(
     "rate",
     [pytest.param(rate, id=name, marks=() if name == "cosine" else pytest.mark.slow) for name, rate in RATES.items()],
 )
-@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CHAINS])
 def test_the_rate_told_is_the_rate_measured(name, rate):
     make = CHAINS[name]
     found = told(make(rate))
