@@ -43,10 +43,10 @@ def recorded(name):
     return {key.partition("/")[2]: RECORDED[key] for key in RECORDED.files if key.startswith(f"{name}/")}
 
 
-def compare(name):
+def compare(name, compiled=jax.jit):
     theirs = recorded(name)
 
-    @jax.jit
+    @compiled
     def with_gradient(x):
         y, pull = jax.vjp(FUNCTIONS[name], x)
         return y, pull(2 * y)[0]
@@ -65,7 +65,7 @@ def test_functions(x64, name):
 def test_max_pooling_as_other_back_ends_do_it(x64, name, monkeypatch):
     """On a GPU `lax.reduce_window` does the same."""
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    compare(name)
+    compare(name, compiled=lambda function: function)  # for which nothing can be compiled here
 
 
 @pytest.mark.parametrize("name", MODULES)
