@@ -1,5 +1,6 @@
 """Settings and fixtures for all tests."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -16,10 +17,11 @@ import pytest
 
 from jaxdl import data
 
-# Half of the compiler's time. (XLA ends a program that gives it a flag it does not know.)
+# A third of the compiler's time. (XLA ends a program that gives it a flag it does not know.) By default XLA cuts a
+# program into parts that are compiled side by side, which costs more in all; here each core has a process of its own.
 UNOPTIMIZED = ["--xla_backend_optimization_level=0"]
 if tuple(map(int, jax.__version__.split(".")[:2])) < (0, 11):
-    UNOPTIMIZED += ["--xla_cpu_use_fusion_emitters=false"]
+    UNOPTIMIZED += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
 SHARED = ROOT.parent / "shared"
 collect_ignore = ["oracles/torch_models.py", "children"]  # runs where torch is; programs that tests start
 if "device_count=8" not in os.environ.get("XLA_FLAGS", ""):
@@ -70,6 +72,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(3600))
+
+
+def pytest_collection_finish(session):
+    """Python's garbage collector need not look again and again at what was imported, nor after every few objects."""
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import data
+from jaxdl import data, models
 from jaxdl.models import layers
 
 
@@ -33,6 +33,11 @@ class ConvNormNet(nn.Module):
         x = layers.Conv(4, (3, 3), use_bias=False, name="conv")(x)
         x = nn.relu(layers.BatchNorm(name="norm")(x, train=train))
         return nn.Dense(3)(x.reshape(len(x), -1))
+
+
+def small_resnet(num_classes=10, *, blocks=1, **fields):
+    """The CIFAR ResNet with a single narrow stage: a stem, residual blocks and a head, quick to compile."""
+    return models.resnet_cifar(8, num_classes, widths=(4, 8, 16), **fields).clone(stage_sizes=(blocks,), widths=(4,))
 
 
 @contextlib.contextmanager

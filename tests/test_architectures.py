@@ -223,7 +223,7 @@ def test_towers_do_not_see_each_other():
 
 
 def test_resnets_start_with_hes_variance():
-    params = initial(models.resnet_cifar(20))["params"]
+    params = initial(models.resnet_cifar(8))["params"]
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if path[-1].key == "kernel" and leaf.size > 2000:
             fan_in = math.prod(leaf.shape[:-1])

@@ -6,9 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import shapes_filled, small_resnet
 
 from jaxdl import models, optim, train, transfer
 from jaxdl.models import layers
+from jaxdl.train.order import check_order
 
 SHAPE = (4, 4, 1)
 LINKS = {"swa": optim.swa(100, period=10), "ema": optim.ema(0.999), "snapshots": optim.snapshots(50, 2)}
@@ -26,6 +28,12 @@ class Stem(nn.Module):
 
 
 MODEL = Stem()
+VARIABLES = shapes_filled(MODEL, SHAPE)
+
+
+def check(tx):
+    """The check of `init_state`, without drawing parameters."""
+    check_order("init_state", tx, VARIABLES["params"], VARIABLES["batch_stats"])
 
 
 def in_order(link):
@@ -68,13 +76,19 @@ def out_of_order(link):
 def test_an_average_that_sees_other_parameters_is_refused(name, place):
     tx = out_of_order(LINKS[name])[place]
     with pytest.raises(ValueError, match=rf"init_state: {name} stands in the chain before a link that changes"):
-        train.init_state(MODEL, tx, jax.random.key(0), SHAPE)
+        check(tx)
 
 
 @pytest.mark.parametrize("name", [n if n == "ema" else pytest.param(n, marks=pytest.mark.slow) for n in LINKS])
 @pytest.mark.parametrize("place", in_order(optim.ema(0.9)))
 def test_an_average_at_its_place_is_not(name, place):
-    train.init_state(MODEL, in_order(LINKS[name])[place], jax.random.key(0), SHAPE)
+    check(in_order(LINKS[name])[place])
+
+
+def test_init_state_looks_at_the_order():
+    train.init_state(MODEL, in_order(LINKS["ema"])["all three"], jax.random.key(0), SHAPE)
+    with pytest.raises(ValueError, match="init_state: ema stands in the chain before a link that changes"):
+        train.init_state(MODEL, out_of_order(LINKS["ema"])["first"], jax.random.key(0), SHAPE)
 
 
 def test_what_was_seen_under_jit_is_not_remembered():
@@ -169,7 +183,7 @@ def test_a_look_ahead_before_the_rate_is_refused():
 )
 def test_freeze_freezes_wherever_it_stands(tx, fashion):
     """With decay after it, that would move what is frozen."""
-    train_set, model = fashion[0][:64], models.resnet_cifar(8)
+    train_set, model = fashion[0][:64], small_resnet()
     state = train.init_state(model, tx, jax.random.key(0), train_set.image_shape)
     ended, _ = train.fit(state, model, tx, train_set, steps=3, batch_size=32, progress=False)
     for path, before in jax.tree_util.tree_leaves_with_path(state.params):

@@ -19,7 +19,7 @@ import numpy as np
 import optax
 import pytest
 from helpers import NoisyNormNet, numbers, random_dataset, started, without_times
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jaxdl import data, models, native, optim, train
@@ -116,8 +116,16 @@ def test_sigterm_saves_and_ends_with_a_code_of_its_own(undisturbed, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
-@example(chain="noise", scan=False, every=4, cuts=[9], eval_every=None)
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize(
+    ("chain", "scan", "every", "cuts", "eval_every"),
+    [("noise", False, 4, [9], None), ("momentum", True, 3, [5, 17], 4)],
+)
+def test_a_run_resumes_where_it_was_cut(chain, scan, every, cuts, eval_every, tmp_path_factory):
+    check_cuts(chain, scan, every, cuts, eval_every, tmp_path_factory)
+
+
+@pytest.mark.slow
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     chain=st.sampled_from(
         ["momentum", "adam", "injected", "plateau", "lookahead", "multisteps", "loss scale", "noise"]
@@ -128,6 +136,10 @@ def test_sigterm_saves_and_ends_with_a_code_of_its_own(undisturbed, tmp_path):
     eval_every=st.sampled_from([None, 4]),
 )
 def test_a_run_resumes_wherever_it_was_cut(chain, scan, every, cuts, eval_every, tmp_path_factory):
+    check_cuts(chain, scan, every, cuts, eval_every, tmp_path_factory)
+
+
+def check_cuts(chain, scan, every, cuts, eval_every, tmp_path_factory):
     """A run of 20 steps, ended by an exception after so many, and begun again: the same bits."""
     tx = {
         "momentum": TX,
@@ -230,7 +242,11 @@ def test_damaged_checkpoints_are_reported_and_the_one_before_is_used(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax leaves coroutines behind
-@pytest.mark.parametrize("wrong", [b"", b"{", b'{"error": 0.1'], ids=["empty", "a brace", "cut"])
+@pytest.mark.parametrize(
+    "wrong",
+    [b"", pytest.param(b"{", marks=pytest.mark.slow), b'{"error": 0.1'],
+    ids=["empty", "a brace", "cut"],
+)
 def test_a_checkpoint_whose_files_are_all_damaged_is_reported_with_its_folder(wrong, tmp_path):
     """The whole newest one: the one before is used. All of them: an error that names the folder and its steps."""
     model, run = models.mlp(3, widths=(8,)), tmp_path / "run"

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import shapes_filled
+from helpers import shapes_filled, small_resnet
 
 from jaxdl import models
 from jaxdl.models import layers
@@ -124,8 +124,8 @@ def test_linear_decay_is_the_papers():
     [
         (models.alexnet(5, widths=(8, 8, 8, 8, 8), hidden=16), 96),
         (models.wide_resnet(10, 1, 5, dropout=0.3), 8),
-        (models.resnet_cifar(14, 5, stochastic_depth=0.5), 8),
-        (models.resnet_cifar(14, 5, stochastic_depth=0.5, scan=True), 8),
+        (small_resnet(5, blocks=2, stochastic_depth=0.5), 8),
+        (small_resnet(5, blocks=2, stochastic_depth=0.5, scan=True), 8),
     ],
 )
 def test_models_draw_in_training_alone(model, side):

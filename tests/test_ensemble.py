@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import NoisyNormNet, random_dataset
+from helpers import NoisyNormNet, random_dataset, small_resnet
 from oracles import torch_averages as oracle
 
 from jaxdl import ensemble, models, optim, train
@@ -21,20 +21,20 @@ def stack(trees):
 
 
 def members_of(model, shape, count=3):
-    return [model.init(jax.random.key(seed), jnp.zeros((1, *shape)), train=False) for seed in range(count)]
+    init = jax.jit(lambda key: model.init(key, jnp.zeros((1, *shape)), train=False))
+    return [init(jax.random.key(seed)) for seed in range(count)]
 
 
 @pytest.mark.parametrize("via", ["auto", "vmap", "map"])
-@pytest.mark.parametrize(
-    "model", [models.mlp(3, widths=(8,)), models.convnet(3, widths=(4,)), models.resnet_cifar(8, 3)]
-)
+@pytest.mark.parametrize("model", [models.mlp(3, widths=(8,)), models.convnet(3, widths=(4,)), small_resnet(3)])
 def test_probabilities_are_each_members_own(model, via):
     dataset = random_dataset(n=13, shape=(8, 8, 3))
     members = members_of(model, (8, 8, 3))
     stacked = stack(members) if "batch_stats" in members[0] else stack(members)["params"]
     found = ensemble.probabilities(model, stacked, dataset, batch_size=5, via=via)
     x = dataset.standardize(jnp.asarray(dataset.images))
-    expected = np.stack([jax.nn.softmax(model.apply(m, x, train=False)) for m in members])
+    apply = jax.jit(lambda m: jax.nn.softmax(model.apply(m, x, train=False)))
+    expected = np.stack([apply(m) for m in members])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     together = ensemble.predict(model, stacked, dataset.images, preprocess=dataset.standardize, via=via)
     np.testing.assert_allclose(together, expected.mean(0), rtol=1e-4, atol=1e-6)
@@ -140,16 +140,15 @@ def test_pooled_statistics_are_those_of_all_numbers(kind):
 @pytest.mark.parametrize("scan", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_statistics_of_a_residual_network(scan):
     """One batch with all images: a training step's own moments, which momentum mixes into the running ones."""
-    dataset, model = random_dataset(shape=(8, 8, 3)), models.resnet_cifar(14, 3, scan=scan)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
+    dataset, model = random_dataset(shape=(8, 8, 3)), small_resnet(3, blocks=2, scan=scan)
+    variables = jax.jit(lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False))()
     found = ensemble.update_batch_stats(model, variables["params"], dataset, batch_size=50)
     x = dataset.standardize(jnp.asarray(dataset.images))
-    _, updated = model.apply(variables, x, train=True, mutable=["batch_stats"])
+    trained, updated = jax.jit(lambda v: model.apply(v, x, train=True, mutable=["batch_stats"]))(variables)
     expected = jax.tree.map(lambda new, old: (new - 0.9 * old) / 0.1, updated["batch_stats"], variables["batch_stats"])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), found, expected)
     # The mean and variance of a model in evaluation are then those of its training batch.
-    evaluated = model.apply({"params": variables["params"], "batch_stats": found}, x, train=False)
-    trained = model.apply(variables, x, train=True, mutable=["batch_stats"])[0]
+    evaluated = jax.jit(lambda v: model.apply(v, x, train=False))({**variables, "batch_stats": found})
     np.testing.assert_allclose(evaluated, trained, rtol=0.05, atol=0.05)
 
 

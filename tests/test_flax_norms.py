@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import random_dataset
+from helpers import random_dataset, small_resnet
 
 from jaxdl import ensemble, models, optim, train
 from jaxdl.models import layers
@@ -39,12 +39,12 @@ def applied(model, variables, *, train):
 
 
 @pytest.mark.parametrize(
-    ("depth", "fields"),
-    [(8, {}), pytest.param(14, {"scan": True, "remat": True}, marks=pytest.mark.slow), (8, {"preactivation": True})],
+    ("blocks", "fields"),
+    [(1, {}), pytest.param(2, {"scan": True, "remat": True}, marks=pytest.mark.slow), (1, {"preactivation": True})],
 )
-def test_batch_norm_is_ours_with_its_settings(depth, fields):
+def test_batch_norm_is_ours_with_its_settings(blocks, fields):
     """Two computations of one thing: names, shapes, outputs, statistics and gradients."""
-    both = [models.resnet_cifar(depth, 5, norm=norm, **fields) for norm in (THEIRS, OURS)]
+    both = [small_resnet(5, blocks=blocks, norm=norm, **fields) for norm in (THEIRS, OURS)]
     variables = drawn(both[0])
     assert shapes(variables) == shapes(jax.eval_shape(lambda: both[1].init(jax.random.key(0), IMAGES, train=False)))
 
@@ -87,7 +87,7 @@ def test_zero_gamma():
     ids=["group", "instance", "layer"],
 )
 def test_norms_of_single_examples_are_ours_with_their_settings(theirs, ours):
-    both = [models.resnet_cifar(8, 5, norm=norm) for norm in (theirs, ours)]
+    both = [small_resnet(5, norm=norm) for norm in (theirs, ours)]
     variables = drawn(both[0])
     assert set(variables) == {"params"}
     assert shapes(variables) == shapes(jax.eval_shape(lambda: both[1].init(jax.random.key(0), IMAGES, train=False)))
@@ -181,7 +181,7 @@ def test_training():
 
 
 def test_in_low_precision():
-    model = models.resnet_cifar(8, 3, norm=THEIRS, dtype=jnp.bfloat16)
+    model = small_resnet(3, norm=THEIRS, dtype=jnp.bfloat16)
     variables = drawn(model)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     assert applied(model, variables, train=True)[0].dtype == jnp.float32

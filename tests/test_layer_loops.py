@@ -1,6 +1,7 @@
 """Layers that no peer has, or that torch's numbers do not settle, against loops in NumPy; and their gradients."""
 
 import functools
+import itertools
 
 import flax.linen as nn
 import jax
@@ -68,9 +69,16 @@ def test_local_conv_loop_and_flax(x64, padding):
     np.testing.assert_allclose(theirs.apply(variables, jnp.asarray(x)), expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("overlapping", [True, False])
-@pytest.mark.parametrize("pseudo_random", [True, False])
-@pytest.mark.parametrize("ratio", [1.0, 2**0.5, 2 ** (1 / 3), 1.9, 2.0, 2.7])
+RATIOS = [1.0, 2**0.5, 2 ** (1 / 3), 1.9, 2.0, 2.7]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "pseudo_random", "overlapping"),
+    [  # every ratio, and every kind of regions
+        pytest.param(*case, marks=() if case[0] == 2**0.5 or all(case[1:]) else pytest.mark.slow)
+        for case in itertools.product(RATIOS, (True, False), (True, False))
+    ],
+)
 def test_fractional_max_pool(ratio, overlapping, pseudo_random):
     """Every output is the maximum of one region; regions are found again from an input that tells its place."""
     n = (25, 19)
@@ -155,6 +163,11 @@ def batch_norm_in_numpy(x, mean, var, momentum=0.9, epsilon=1e-5):
     return y, momentum * mean + (1 - momentum) * x.mean(axes), momentum * var + (1 - momentum) * x.var(axes, ddof=1)
 
 
+@jax.jit
+def batch_norm_step(variables, x):
+    return layers.BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"])
+
+
 @pytest.mark.parametrize("outlier", [False, True])
 @pytest.mark.parametrize("shape", [(16, 6, 5, 3), (64, 3)])
 @pytest.mark.parametrize("mean", [0.0, 1.0, 100.0, 1e4])
@@ -164,16 +177,14 @@ def test_batch_norm_loses_no_digits(mean, shape, outlier):
     An outlier is a first example that is a thousand deviations away: the cancellation is then of as many digits as the
     batch's examples have, and no more.
     """
-    layer = layers.BatchNorm()
-    step = jax.jit(lambda variables, x: layer.apply(variables, x, train=True, mutable=["batch_stats"]))
+    initial = layers.BatchNorm().init(jax.random.key(0), jnp.ones(shape), train=False)
     digits = np.finfo(np.float32).eps * (16 * shape[0] if outlier else 32)
     for deviation in (1e-3, 1e-2, 1.0, 1e3):
-        variables = layer.init(jax.random.key(0), jnp.ones(shape), train=False)
-        running = np.zeros(3), np.ones(3)
+        variables, running = initial, (np.zeros(3), np.ones(3))
         for seed in range(2):
             x = (mean + deviation * normal(shape, seed)).astype(np.float32)
             x[0] += np.float32(1000 * deviation * outlier)
-            y, updated = step(variables, jnp.asarray(x))
+            y, updated = batch_norm_step(variables, jnp.asarray(x))
             variables = variables | updated
             expected, *running = batch_norm_in_numpy(x, *running)
             found = updated["batch_stats"]
@@ -199,8 +210,9 @@ def test_batch_norm_over_a_mapped_axis_is_that_of_the_whole_batch():
     x = jnp.asarray(normal((4, 3, 2, 2, 5)), jnp.float32)
     variables = layers.BatchNorm().init(jax.random.key(0), x[0], train=False)
     layer = layers.BatchNorm(axis_name="parts")
-    y, parts = jax.vmap(lambda x: layer.apply(variables, x, train=True, mutable=["batch_stats"]), axis_name="parts")(x)
-    whole, updated = layers.BatchNorm().apply(variables, x.reshape(12, 2, 2, 5), train=True, mutable=["batch_stats"])
+    run = lambda layer: lambda x: layer.apply(variables, x, train=True, mutable=["batch_stats"])  # noqa: E731
+    y, parts = jax.jit(jax.vmap(run(layer), axis_name="parts"))(x)
+    whole, updated = jax.jit(run(layers.BatchNorm()))(x.reshape(12, 2, 2, 5))
     np.testing.assert_allclose(y.reshape(whole.shape), whole, rtol=1e-5, atol=1e-5)
     for ours, one in zip(jax.tree.leaves(parts), jax.tree.leaves(updated), strict=True):
         for part in ours:
@@ -243,7 +255,7 @@ def test_batch_norm_over_a_mapped_axis_loses_no_digits():
 def test_group_norms_default_groups(channels, groups):
     """As many as divide the channels, 32 at most, with two channels or more in each."""
     x = jnp.asarray(normal((2, 4, 4, channels)), jnp.float32)
-    default, explicit = (layers.GroupNorm(g).init_with_output(jax.random.key(0), x)[0] for g in (None, groups))
+    default, explicit = (jax.jit(layers.GroupNorm(g).init_with_output)(jax.random.key(0), x)[0] for g in (None, groups))
     np.testing.assert_array_equal(default, explicit)
     split = np.asarray(x, np.float64).reshape(2, 16, groups, channels // groups)
     expected = (split - split.mean((1, 3), keepdims=True)) / np.sqrt(split.var((1, 3), keepdims=True) + 1e-5)

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import shapes_filled
 
 from jaxdl import models
 
@@ -25,11 +26,12 @@ def test_mlp_counts():
 @pytest.mark.parametrize("model", [models.convnet(7), models.mlp(7)])
 def test_logits(model):
     x = jax.random.normal(jax.random.key(1), (5, 12, 11, 3))
-    variables = model.init(jax.random.key(0), x, train=False)
-    logits = model.apply(variables, x, train=True)
+    variables = shapes_filled(model, x.shape[1:])
+    apply = jax.jit(model.apply, static_argnames="train")
+    logits = apply(variables, x, train=True)
     assert logits.shape == (5, 7)
-    assert bool(jnp.all(logits == model.apply(variables, x, train=False)))  # nothing in them depends on it
-    alone = model.apply(variables, x[2:3], train=False)  # no example sees another
+    assert bool(jnp.all(logits == apply(variables, x, train=False)))  # nothing in them depends on it
+    alone = apply(variables, x[2:3], train=False)  # no example sees another
     assert jnp.allclose(alone, logits[2:3], rtol=1e-5, atol=1e-5)
 
 
@@ -113,4 +115,4 @@ def test_channels_last_where_it_may_be_either():
 
 def test_too_many_stages_for_the_image():
     with pytest.raises(ValueError, match="use fewer pooling layers or larger images"):
-        models.convnet(widths=(4,) * 5).init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)), train=False)
+        parameters(models.convnet(widths=(4,) * 5), (16, 16, 1))

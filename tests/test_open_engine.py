@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import numbers, without_times
+from helpers import numbers, small_resnet, without_times
 from sklearn.datasets import load_diabetes
 
 from jaxdl import data, ensemble, models, optim, train
@@ -176,7 +176,7 @@ def test_soft_labels_and_mixup_on_a_resnet(fashion):
 def test_metrics_are_numpys(fashion):
     """Top-5 error and a metric of one's own, in history, evaluation, population and ensemble."""
     train_set, test_set = fashion[0][:1000], fashion[1][:333]
-    model, tx = models.convnet(), optim.momentum(0.03)
+    model, tx = models.convnet(widths=(4, 8), hidden=16), optim.momentum(0.03)
 
     def margin(logits, labels):
         best = jax.lax.top_k(logits, 2)[0]
@@ -279,25 +279,29 @@ def test_every_collection_and_stream_of_a_module(fashion):
     state = jax.tree.map(jnp.copy, first)
     params, kept, opt_state = first.params, dict(first.collections), first.opt_state
     noises = []
-    for number, batch in enumerate(data.batches(dataset, first.key, 64, steps=4)):
-        # The noise that the library draws is its own affair; that it is new at each step is not.
-        key = jax.random.fold_in(jax.random.fold_in(first.key, 1), number)
 
-        def objective(params, kept=kept, batch=batch, key=key):
+    @jax.jit
+    def by_hand(params, kept, opt_state, images, labels, key):
+        def objective(params):
             logits, updated = model.apply(
                 {"params": params, **kept},
-                dataset.standardize(batch.images),
+                dataset.standardize(images),
                 train=True,
                 rngs={"noise": jax.random.fold_in(key, 1)},
                 mutable=["counters", "running", "losses"],
             )
             (pull,) = updated.pop("losses")["pull"]
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
             return losses.mean() + pull, updated
 
-        (value, kept), grads = jax.value_and_grad(objective, has_aux=True)(params)
+        (value, after), grads = jax.value_and_grad(objective, has_aux=True)(params)
         updates, opt_state = tx.update(grads, opt_state, params)
-        params = optax.apply_updates(params, updates)
+        return optax.apply_updates(params, updates), after, opt_state, value
+
+    for number, batch in enumerate(data.batches(dataset, first.key, 64, steps=4)):
+        # The noise that the library draws is its own affair; that it is new at each step is not.
+        key = jax.random.fold_in(jax.random.fold_in(first.key, 1), number)
+        params, kept, opt_state, value = by_hand(params, kept, opt_state, batch.images, batch.labels, key)
         state, metrics = step(state, batch)
         noises.append(float(metrics.loss) - float(value))
     # The stream has another name by hand ("params" stands in for it), so the draws differ, and the sums hardly.
@@ -346,7 +350,7 @@ def test_modules_without_train_and_sequential(fashion):
 def test_sharpness_aware_minimisation_is_the_papers(fashion):
     """`optax.contrib.sam` in its opaque form, against Foret et al. 2021, alg. 1, by hand."""
     dataset, rho = fashion[0][:64], 0.05
-    model = models.convnet()
+    model = models.convnet(widths=(4, 8), hidden=16)
     tx = optax.contrib.sam(
         optax.sgd(0.1), optax.chain(optax.contrib.normalize(), optax.sgd(rho)), opaque_mode=True, reset_state=True
     )
@@ -382,7 +386,7 @@ def test_own_loop_is_fit(fashion):
 
     To rounding, as the programs differ: `fit` takes its batches on the device.
     """
-    dataset, model = fashion[0][:200], models.resnet_cifar(8)
+    dataset, model = fashion[0][:200], small_resnet()
     tx = optax.chain(optim.momentum(optim.cosine_decay(0.01, 12)), optim.swa(start=6))
     first = start(model, tx, dataset)
     fitted, history = train.fit(

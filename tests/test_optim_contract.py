@@ -110,7 +110,23 @@ MEMBERS = 3
 DTYPES = [jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64]
 
 
-@pytest.fixture(params=TRANSFORMATIONS)
+# Slow tests: other arguments of a transformation that has a line of its own, chains of links that have theirs, and
+# L-BFGS, whose line search takes ten times as long to compile as the others (test_second_order.py has its fast tests).
+SLOW = {
+    "lbfgs",
+    "scale_by_momentum, dampened",
+    "scale_by_adagrad, optax's form",
+    "scale_by_rmsprop, corrected",
+    "scale_by_adam, uncorrected",
+    "momentum",
+    "nesterov",
+    "adagrad",
+    "rmsprop",
+    "sgdw",
+}
+
+
+@pytest.fixture(params=[pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in TRANSFORMATIONS])
 def name(request):
     return request.param
 

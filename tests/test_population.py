@@ -69,12 +69,13 @@ CHAINS = {
         {"learning_rate": RATES / 10},
     ),
 }
+FAST = [*(("rates and decays", via) for via in ("vmap", "map", "loop")), ("averages", "map"), ("plateau", "map")]
 
 
 @pytest.mark.parametrize(
     ("name", "via"),
     [
-        pytest.param(name, via, marks=() if name == "rates and decays" or via == "map" else pytest.mark.slow)
+        pytest.param(name, via, marks=() if (name, via) in FAST else pytest.mark.slow)
         for name in CHAINS
         for via in ("vmap", "map", "loop")
     ],
@@ -94,7 +95,7 @@ def test_each_member_ends_as_it_would_alone(name, via):
         np.testing.assert_allclose(found.histories[number].error, history.error, atol=1 / 16)
 
 
-@pytest.mark.parametrize("via", ["vmap", "map", "loop"])
+@pytest.mark.parametrize("via", ["vmap", "map", pytest.param("loop", marks=pytest.mark.slow)])
 def test_a_convolutional_population(via):
     model, tx = models.convnet(3, widths=(4,), hidden=8), optim.momentum(0.05)
     found = population(model, tx, via=via)

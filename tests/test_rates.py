@@ -194,11 +194,31 @@ RATES = {
 }
 
 
+# Chains of which others of the same kind are in the fast tests.
+SLOW = {
+    "sgd, dampened",
+    "nesterov",
+    "rmsprop",
+    "a gradient scaled, no rule",
+    "halved afterwards, no rule",
+    "injected, dtype",
+    "injected, static",
+    "masked, all",
+    "optax.nadam",
+    "optax.lamb",
+    "optax.lion",
+    "optax.rmsprop",
+    "optax.adagrad",
+    "optax.adafactor",
+    "optax.contrib.muon",
+}
+
+
 @pytest.mark.parametrize(
     "rate",
     [pytest.param(rate, id=name, marks=() if name == "cosine" else pytest.mark.slow) for name, rate in RATES.items()],
 )
-@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CHAINS])
 def test_the_rate_told_is_the_rate_measured(name, rate):
     make = CHAINS[name]
     found = told(make(rate))
@@ -256,9 +276,9 @@ def test_with_the_parameters_it_sees_which_parts_there_are(name):
     rate = RATES["cosine"]
     tx, unit = MASKS_BY_FUNCTION[name](rate), MASKS_BY_FUNCTION[name](1.0)
     state, made = tx.init(PARAMS), measured(tx, unit)
+    told_rate = jax.jit(lambda s, params: optim.learning_rate(tx, s, params=params))
     for number in range(UPDATES):
-        found = jax.jit(lambda s, params: optim.learning_rate(tx, s, params=params))(state, PARAMS)
-        assert float(found) == pytest.approx(made[number], rel=1e-5)
+        assert float(told_rate(state, PARAMS)) == pytest.approx(made[number], rel=1e-5)
         assert float(optim.learning_rate(tx, state)) > 1.5 * made[number]  # the largest there might be
         state = tx.update(grads(number), state, PARAMS)[1]
 
@@ -314,10 +334,12 @@ def test_the_rate_of_the_next_update_that_multi_steps_applies(inner, as_object):
     if not as_object:
         tx = tx.gradient_transformation()
     state, unit_state, told_since, applied = tx.init(PARAMS), unit.init(PARAMS), [], 0
+    told_rate = jax.jit(lambda s: optim.learning_rate(tx, s))
+    update, unit_update = jax.jit(tx.update), jax.jit(unit.update)
     for number in range(9):
-        told_since.append(float(jax.jit(lambda s: optim.learning_rate(tx, s))(state)))
-        updates, state = tx.update(grads(number), state, PARAMS)
-        unit_updates, unit_state = unit.update(grads(number), unit_state, PARAMS)
+        told_since.append(float(told_rate(state)))
+        updates, state = update(grads(number), state, PARAMS)
+        unit_updates, unit_state = unit_update(grads(number), unit_state, PARAMS)
         if any(np.any(leaf) for leaf in jax.tree.leaves(updates)):
             np.testing.assert_allclose(told_since, [ratio(updates, unit_updates)] * 3, rtol=1e-5)
             told_since, applied = [], applied + 1
@@ -336,12 +358,12 @@ PLATEAUS = {
 def test_on_a_plateau(name):
     tx = optax.chain(optim.sgd(optim.step_decay(0.8, boundaries=(3,))), PLATEAUS[name](), optim.swa(0))
     state, found = tx.init(PARAMS), []
+    told_rates = jax.jit(lambda s, value: (optim.learning_rate(tx, s, value=value), optim.learning_rate(tx, s)))
+    update = jax.jit(lambda grads, s, value: tx.update(grads, s, PARAMS, value=value))
     for number in range(8):
         value = jnp.asarray(2.0 if number else 1.0)
-        knowing, before = jax.jit(
-            lambda s, value: (optim.learning_rate(tx, s, value=value), optim.learning_rate(tx, s))
-        )(state, value)
-        updates, state = tx.update(grads(number), state, PARAMS, value=value)
+        knowing, before = told_rates(state, value)
+        updates, state = update(grads(number), state, value)
         found.append((float(knowing), ratio(updates, grads(number)), float(before)))
     knowing, made, before = np.array(found).T
     np.testing.assert_allclose(knowing, made, rtol=1e-5)

@@ -1,5 +1,6 @@
-"""Runs of the nets that people use, stopped in one process and ended in another: the same bits."""
+"""Runs stopped in one process and ended in another: the same bits. The slow tests do so with nets that people use."""
 
+import runpy
 import signal
 import sys
 from pathlib import Path
@@ -34,8 +35,20 @@ def to_the_end(net, folder, *options, steps=STEPS):
     with start(net, folder, *options, steps=steps) as child:
         _, errors = child.communicate()
     assert child.returncode == 0, errors
+    return arrays(folder)
+
+
+def arrays(folder):
     with np.load(folder / "out.npz") as file:
         return [file[name] for name in file.files]
+
+
+def in_this_process(net, folder, monkeypatch):
+    """The same run without a process of its own, which would import everything anew."""
+    monkeypatch.setattr(sys, "argv", [str(CHILD), net, str(folder / "run"), str(folder / "out"), str(STEPS)])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    runpy.run_path(str(CHILD))
+    return arrays(folder)
 
 
 def saved_steps(folder):
@@ -45,16 +58,17 @@ def saved_steps(folder):
 @pytest.mark.parametrize(
     ("net", "terminated"),
     [
-        ("resnet8", False),
+        ("small_resnet", False),
+        pytest.param("resnet8", False, marks=pytest.mark.slow),
         *(
             pytest.param(net, True, marks=pytest.mark.slow)
             for net in ("resnet8", "alexnet", "cuda_convnet", "resnet20")
         ),
     ],
 )
-def test_killed_and_rerun_it_ends_with_the_same_bits(net, terminated, tmp_path):
+def test_killed_and_rerun_it_ends_with_the_same_bits(net, terminated, tmp_path, monkeypatch):
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    expected = to_the_end(net, undisturbed)
+    expected = in_this_process(net, undisturbed, monkeypatch)
     code, errors = stopped_after(net, disturbed, 8, signal.SIGKILL)
     assert code == -signal.SIGKILL, errors
     assert saved_steps(disturbed)[-1] < STEPS

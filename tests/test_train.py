@@ -84,17 +84,21 @@ def test_step_equals_a_hand_written_loop():
     state = fresh_state(model, optim.momentum(0.05))
     params, opt_state = state.params, tx.init(state.params)
     losses = []
-    for step in range(7):
-        rows = data.epoch_order(state.key, step // 3, examples=50, batch_size=16)[step % 3]
-        x, y = SET.standardize(jnp.asarray(SET.images)[rows]), SET.labels[rows]
 
-        def loss(params, x=x, y=y):
+    @jax.jit
+    def by_hand(params, opt_state, x, y):
+        def loss(params):
             logits = model.apply({"params": params}, x, train=True)
             return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(16), y])
 
         value, grads = jax.value_and_grad(loss)(params)
         updates, opt_state = tx.update(grads, opt_state)
-        params = optax.apply_updates(params, updates)
+        return optax.apply_updates(params, updates), opt_state, value
+
+    for step in range(7):
+        rows = data.epoch_order(state.key, step // 3, examples=50, batch_size=16)[step % 3]
+        x, y = SET.standardize(jnp.asarray(SET.images)[rows]), SET.labels[rows]
+        params, opt_state, value = by_hand(params, opt_state, x, y)
         losses.append(value)
     ended, history = fit(state, 7, model, optim.momentum(0.05))
     chex.assert_trees_all_close(ended.params, params, rtol=1e-4, atol=1e-5)

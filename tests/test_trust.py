@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import numbers, without_times
+from helpers import numbers, small_resnet, without_times
 
 from jaxdl import data, ensemble, models, optim, train
 from jaxdl.models import layers
@@ -168,7 +168,7 @@ def test_blocks_of_any_length_compute_the_same_bits(scan, small, monkeypatch):
 def test_the_evaluation_set_is_sent_once(small, monkeypatch):
     sent, real = [], jax.device_put
     monkeypatch.setattr(jax, "device_put", lambda x, *a, **k: sent.append(np.shape(x)) or real(x, *a, **k))
-    model, tx = models.cuda_convnet(hidden=None), optim.momentum(0.01)
+    model, tx = models.mlp(widths=(8,)), optim.momentum(0.01)
     state = train.init_state(model, tx, KEY, small[0].image_shape)
     train.fit(state, model, tx, small[0], steps=6, batch_size=32, eval_set=small[1], eval_every=1, progress=False)
     assert sent.count(small[1].images.shape) == 1
@@ -317,7 +317,7 @@ def test_weight_cosine_is_of_weights_alone():
 
 def test_own_loop_with_donation_and_a_real_net(small):
     """The averages' states may be donated, as a user's own jitted step does."""
-    model, tx = models.resnet_cifar(8), optax.chain(chain(), optim.reduce_on_plateau(every=1))
+    model, tx = small_resnet(), optax.chain(chain(), optim.reduce_on_plateau(every=1))
     variables = model.init(KEY, jnp.zeros((1, 28, 28, 1)), train=False)
     images, labels = small[0].standardize(small[0].images[:16]), small[0].labels[:16]
 
@@ -345,7 +345,7 @@ def test_own_loop_with_donation_and_a_real_net(small):
 
 
 def test_group_norm_fits_a_cifar_resnet_by_default(small):
-    model, tx = models.resnet_cifar(8, norm=layers.GroupNorm), optim.momentum(0.01)
+    model, tx = small_resnet(norm=layers.GroupNorm), optim.momentum(0.01)
     state = train.init_state(model, tx, KEY, small[0].image_shape)
     _, history = train.fit(state, model, tx, small[0], steps=3, batch_size=32, progress=False)
     assert np.isfinite(history.loss).all()

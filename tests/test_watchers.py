@@ -1,4 +1,4 @@
-"""What a run tells those who watch it: on a ResNet with a schedule, and across a kill."""
+"""What a run tells those who watch it: on a small ResNet with a schedule, and across a kill."""
 
 import json
 import struct
@@ -7,12 +7,12 @@ import jax
 import numpy as np
 import optax
 import pytest
-from helpers import numbers, without_times
+from helpers import numbers, small_resnet, without_times
 
 from jaxdl import data, models, optim, train
 
 KEY = jax.random.key(0)
-MODEL = models.resnet_cifar(8)
+MODEL = small_resnet()
 STEPS = 12
 
 

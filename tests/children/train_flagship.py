@@ -1,4 +1,4 @@
-"""The README's script on a net that people use: python train_flagship.py NET FOLDER OUT STEPS [scan].
+"""The README's script on a small net or one that people use: python train_flagship.py NET FOLDER OUT STEPS [scan].
 
 Says on its output when an update is made, so that a test can stop it there. Writes OUT.npz at its end.
 """
@@ -10,11 +10,12 @@ import numpy as np
 import optax
 
 sys.path.insert(0, __file__.rpartition("/children/")[0])
-from helpers import numbers, without_times
+from helpers import numbers, small_resnet, without_times
 
 from jaxdl import data, ensemble, models, optim, train
 
 NETS = {
+    "small_resnet": small_resnet(),
     "resnet8": models.resnet_cifar(8),
     "resnet20": models.resnet_cifar(20),
     "alexnet": models.alexnet(10, widths=(8, 16, 24, 24, 16), hidden=32),

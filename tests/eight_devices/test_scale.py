@@ -32,10 +32,16 @@ OTHER_CHAINS = {
     "clipped, decayed": optax.chain(optax.clip_by_global_norm(0.1), optim.momentum(0.05, weight_decay=1e-2)),
     "look-ahead": optax.chain(optax.scale_by_learning_rate(0.05), optim.scale_by_nesterov_lookahead(0.9)),
 }
-WIDEST = [("plateau of the evaluation", ("zero", 8)), ("adam, snapshots", ("pmap", 8))]
+FAST = [  # every chain that differs in kind, and every way
+    ("momentum, averages", ("pmap", 2)),
+    ("momentum, averages", ("sharded", 8)),
+    ("momentum, averages", ("zero", 8)),
+    ("plateau of the evaluation", ("zero", 8)),
+    ("adam, snapshots", ("pmap", 8)),
+]
 SCALES = [("pmap", 2), ("pmap", 8), ("sharded", 2), ("sharded", 8), ("zero", 8)]
 CASES = [
-    pytest.param(name, scale, marks=() if name == "momentum, averages" or (name, scale) in WIDEST else pytest.mark.slow)
+    pytest.param(name, scale, marks=() if (name, scale) in FAST else pytest.mark.slow)
     for name in CHAINS
     for scale in SCALES
 ]
@@ -43,7 +49,7 @@ MEMBERS_AND_VIA = pytest.mark.parametrize(
     ("members", "via"),
     [(6, "map"), *(pytest.param(*c, marks=pytest.mark.slow) for c in [(8, "vmap"), (8, "map"), (6, "vmap")])],
 )
-ONE_DEVICE = [("pmap", 1), ("sharded", 1), ("zero", 1)]
+ONE_DEVICE = [pytest.param(("pmap", 1), marks=pytest.mark.slow), ("sharded", 1), ("zero", 1)]
 
 
 def options(parallel, count):
@@ -127,7 +133,7 @@ def test_long_runs_do_not_hang(parallel, scan):
     assert int(state.step) == 300
 
 
-@pytest.mark.parametrize("parallel", ["pmap", "sharded"])
+@pytest.mark.parametrize("parallel", [pytest.param("pmap", marks=pytest.mark.slow), "sharded"])
 def test_an_own_loop_waits_for_the_devices_now_and_then(parallel, monkeypatch):
     """As for `fit`: nothing else in such a loop need wait. (A deadlock there was not seen, unlike in `fit`.)"""
     waits, real = [], jax.block_until_ready
