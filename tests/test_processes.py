@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import started
+from PIL import Image
 
 from jaxdl import train
 
@@ -17,13 +18,13 @@ CHILD = Path(__file__).parent / "children" / "train_together.py"
 
 
 @contextlib.contextmanager
-def start(processes, out, parallel, *steps):
+def start(processes, out, parallel, *steps, **environment):
     """Starts the processes; they find each other at a free port."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{found.getsockname()[1]}"
     flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "device_count" not in flag]
-    environment = os.environ | {"XLA_FLAGS": " ".join(flags)}
+    environment = os.environ | {"XLA_FLAGS": " ".join(flags)} | environment
     with contextlib.ExitStack() as children:
         yield [
             children.enter_context(
@@ -37,9 +38,9 @@ def start(processes, out, parallel, *steps):
         ]
 
 
-def run(processes, out, parallel):
+def run(processes, out, parallel, **environment):
     """What each process wrote to its file and to stderr."""
-    with start(processes, out, parallel) as children:
+    with start(processes, out, parallel, **environment) as children:
         errors = [child.communicate(timeout=300)[1] for child in children]
     for child, error in zip(children, errors, strict=True):
         assert child.returncode == 0, error
@@ -67,6 +68,23 @@ def test_two_processes_are_one(parallel, alone, tmp_path):
     assert "20/20" in errors[0]
     assert "20/20" not in errors[1]
     assert sorted(int(path.name) for path in (tmp_path / "out.checkpoints").iterdir()) == [10, 20]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["sharded", "pmap"])
+def test_two_processes_share_a_stream(parallel, tmp_path):
+    """Each reads its part of every batch. Evaluation counts every image once."""
+    rng = np.random.default_rng(0)
+    for number in range(157):
+        path = tmp_path / "pictures" / ("train" if number < 120 else "val") / f"{number % 3}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+    pictures = str(tmp_path / "pictures")
+    (alone,), _ = run(1, tmp_path / "alone", parallel, STREAM=pictures)
+    (first, second), _ = run(2, tmp_path / "out", parallel, STREAM=pictures)
+    for a, b, expected in zip(first, second, alone, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, expected, rtol=1e-5, atol=1e-5 * np.max(np.abs(expected), initial=0))
 
 
 @pytest.mark.slow

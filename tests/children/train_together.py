@@ -1,5 +1,9 @@
-"""One of several processes of a training: python train_together.py ADDRESS PROCESSES PROCESS OUT PARALLEL [STEPS]."""
+"""One of several processes of a training: python train_together.py ADDRESS PROCESSES PROCESS OUT PARALLEL [STEPS].
 
+It trains on arrays, or on the class folders in the environment variable STREAM.
+"""
+
+import os
 import sys
 
 import jax
@@ -9,7 +13,7 @@ steps = int(sys.argv[6]) if len(sys.argv) > 6 else 20
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4 // processes)
 
-from jaxdl import optim, train
+from jaxdl import data, optim, train
 
 if processes > 1:
     train.join_processes(address, processes, process, timeout_seconds=10)
@@ -21,6 +25,7 @@ sys.path.insert(0, __file__.rpartition("/children/")[0])
 from helpers import ConvNormNet, numbers, random_dataset, without_times
 
 train_set = random_dataset(120, shape=(8, 8, 3))
+eval_set = train_set[:37]
 model = ConvNormNet()
 tx = optax.chain(optim.momentum(0.02), optim.ema(0.9), optim.snapshots(5, 2))
 state = train.init_state(model, tx, jax.random.key(0), train_set.image_shape)
@@ -28,6 +33,9 @@ step = train.make_step(model, tx, parallel=parallel, preprocess=train_set.standa
 count, first = 16 // processes, 16 // processes * process
 stepped, metrics = step(state, (train_set.images[first : first + count], train_set.labels[first : first + count]))
 loss = float(metrics.loss)
+if "STREAM" in os.environ:
+    view = data.DecodeCenterCrop(8, 8)
+    train_set, eval_set = data.folder(os.environ["STREAM"], train_view=view, test_view=view)
 state = train.init_state(model, tx, jax.random.key(0), train_set.image_shape)
 print("training", jax.device_count(), flush=True)
 state, history = train.fit(
@@ -37,7 +45,7 @@ state, history = train.fit(
     train_set,
     steps=steps,
     batch_size=16,
-    eval_set=train_set[:37],
+    eval_set=eval_set,
     eval_every=4,
     parallel=parallel,
     checkpoint_dir=f"{out}.checkpoints",
