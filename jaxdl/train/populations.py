@@ -53,7 +53,7 @@ class Population(NamedTuple):
 def population(
     model: nn.Module,
     tx: optax.GradientTransformation,
-    train_set: Dataset,
+    train_set: Dataset | Stream,
     *,
     keys: jax.Array,
     steps: int,
@@ -143,7 +143,7 @@ def population(
       True
     """
     name = "population"
-    check_dataset(name, "train_set", train_set, streams=False)
+    check_dataset(name, "train_set", train_set)
     preprocess = preprocess or train_set.standardize
     task = make_task(name, model, loss=loss, metrics=metrics, preprocess=preprocess, augment=augment)
     check_choice(name, "on_nonfinite", on_nonfinite, ("stop", "skip"))
@@ -206,12 +206,13 @@ def population(
         return Population(_nan_where(diverged, state, histories), histories, diverged)
 
     where = Members(mesh, via)
-    work = Together(rule, where, len(keys), train_set, eval_set, batch_size)
+    work = Together(rule, where, len(keys), train_set, eval_set, batch_size, steps)
     state = where.place(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
     del states
     histories, step, members, keeper = [History.empty()] * len(keys), 0, None, None
     plan = Plan(steps, steps_per_epoch, eval_every, skip)
     with contextlib.ExitStack() as stack:
+        stack.callback(work.close)
         if checkpoint_dir is not None:
             folder = Path(checkpoint_dir)
             checkpoints = stack.enter_context(Checkpoints(folder, keep=keep_checkpoints, function=name))
@@ -244,7 +245,9 @@ def population(
     return Population(state, histories, tuple(run.diverged))
 
 
-def _first_states(task: Task, tx: Any, train_set: Dataset, keys: jax.Array, hyperparams: Any) -> list[TrainState]:
+def _first_states(
+    task: Task, tx: Any, train_set: Dataset | Stream, keys: jax.Array, hyperparams: Any
+) -> list[TrainState]:
     """The members' states at step 0."""
     name = "population"
     inputs = jax.eval_shape(task.inputs, train_set.example.inputs)
@@ -267,7 +270,7 @@ def _first_states(task: Task, tx: Any, train_set: Dataset, keys: jax.Array, hype
 
 
 def _fastest(
-    rule: Rule, convolutions: bool, state: TrainState, train_set: Dataset, batch_size: int, devices: int
+    rule: Rule, convolutions: bool, state: TrainState, train_set: Dataset | Stream, batch_size: int, devices: int
 ) -> Via:
     """What "auto" takes; on the CPU `benchmarks/population.py` compares the ways."""
     if not convolutions:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl import optim
-from jaxdl.data import Dataset, Stream, epoch_order
+from jaxdl.data import Dataset, Stream, batches, epoch_order
 from jaxdl.mesh import Members
 from jaxdl.program_cache import remembered
 from jaxdl.train.alone import many_steps, no_metrics, step_in_order
@@ -20,7 +20,7 @@ from jaxdl.train.pace import Pace
 from jaxdl.train.preemption import Signals
 from jaxdl.train.sharding import Spread
 from jaxdl.train.state import TrainState
-from jaxdl.train.update import Rule
+from jaxdl.train.update import Rule, train_step
 from jaxdl.tree import find_states
 
 _BLOCK = 1024  # greatest number of steps in one compiled loop
@@ -36,6 +36,7 @@ class Together:
       train_set: the set to train on.
       eval_set: the set to evaluate on, or None.
       batch_size: examples in a batch.
+      steps: updates after which the run ends.
     """
 
     def __init__(
@@ -43,17 +44,23 @@ class Together:
         rule: Rule,
         where: Members,
         count: int,
-        train_set: Dataset,
+        train_set: Dataset | Stream,
         eval_set: Dataset | Stream | None,
         batch_size: int,
+        steps: int,
     ):
         self.members: int | None = count
         self._where = where
-        self._data = where.replicate((train_set.inputs, train_set.targets))
         self._evaluator = None if eval_set is None else Evaluator(rule.task, eval_set, where)
-        self._steps_per_epoch = train_set.steps_per_epoch(batch_size)
-        self._some, self._orders_of = _compiled(rule, where, len(train_set), batch_size)
-        self._epoch, self._orders = -1, None
+        if isinstance(train_set, Stream):
+            self._streams = StreamsOfMembers(train_set, where, batch_size, steps)
+            self._one = _compiled_on_batches(rule, where)
+        else:
+            self._streams = None
+            self._data = where.replicate((train_set.inputs, train_set.targets))
+            self._steps_per_epoch = train_set.steps_per_epoch(batch_size)
+            self._some, self._orders_of = _compiled(rule, where, len(train_set), batch_size)
+            self._epoch, self._orders = -1, None
         self._pace = Pace()
         self.state: Any = None
 
@@ -61,6 +68,9 @@ class Together:
         self, state: TrainState, step: int, count: int, active: np.ndarray, signals: Signals
     ) -> Iterator[tuple[Metrics, float]]:
         """As `Alone.advance`, with metrics [members, k]. Members that are not active stay as they are."""
+        if self._streams is not None:
+            yield from self._single_steps(state, step, count, active, signals)
+            return
         if self._epoch != step // self._steps_per_epoch:
             self._epoch = step // self._steps_per_epoch
             self._orders = self._orders_of(state.key, self._epoch)
@@ -79,6 +89,25 @@ class Together:
             yield metrics, seconds
             if signals.asked(step + done) is not None:
                 break
+
+    def _single_steps(
+        self, state: TrainState, step: int, count: int, active: np.ndarray, signals: Signals
+    ) -> Iterator[tuple[Metrics, float]]:
+        """Makes single steps on batches of a stream."""
+        assert self._streams is not None
+        for done in range(count):
+            start = time.perf_counter()
+            batch = self._streams.of(state, step + done)
+            self.state, metrics = state, metrics = self._one(state, jnp.array(active), batch)
+            metrics = jax.tree.map(lambda values: values[:, None], jax.device_get(metrics))
+            yield metrics, time.perf_counter() - start
+            if signals.asked(step + done + 1) is not None:
+                break
+
+    def close(self) -> None:
+        """Ends the threads and processes that read streams."""
+        if self._streams is not None:
+            self._streams.close()
 
     def evaluate(self, state: TrainState) -> Metrics:
         """Means over the evaluation set, float64 [members]."""
@@ -103,6 +132,52 @@ class Together:
     def one(self, state: TrainState, member: int) -> TrainState:
         """The state of one member."""
         return jax.tree.map(lambda leaf: leaf[member], state)
+
+
+class StreamsOfMembers:
+    """The batches of a stream for each member, [members, batch, ...]. Members with the same key share their reading."""
+
+    def __init__(self, train_set: Stream, where: Members, batch_size: int, steps: int):
+        self._stream, self._where, self._batch_size, self._steps = train_set, where, batch_size, steps
+        self._readers: list[Iterator[Any]] = []
+        self._of_member: np.ndarray = np.zeros(0, int)
+        self._next = -1
+
+    def of(self, state: TrainState, step: int) -> Any:
+        """The batches of a step."""
+        if step != self._next:
+            self.close()
+            data = np.asarray(jax.random.key_data(state.key))
+            _, first, self._of_member = np.unique(data, axis=0, return_index=True, return_inverse=True)
+            self._readers = [
+                batches(self._stream, state.key[i], self._batch_size, start=step, steps=self._steps)
+                for i in first.tolist()
+            ]
+        self._next = step + 1
+        found = [next(reader) for reader in self._readers]
+        mine = [found[number] for number in self._of_member.ravel()]
+        return self._where.place(jax.tree.map(lambda *parts: np.stack(parts), *mine))
+
+    def close(self) -> None:
+        """Ends the reading."""
+        for reader in self._readers:
+            reader.close()  # type: ignore[attr-defined]
+        self._readers, self._next = [], -1
+
+
+@remembered()
+def _compiled_on_batches(rule: Rule, where: Members) -> Callable:
+    """A compiled step for all members, each on its batch."""
+    one = functools.partial(train_step, rule=rule, spread=Spread())
+
+    def train(state, active, batch):
+        def keep(state):
+            metrics = jax.eval_shape(one, state, batch)[1]
+            return state, jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
+
+        return jax.lax.cond(active, lambda s: one(s, batch), keep, state)
+
+    return jax.jit(where.spread(train, own=3), donate_argnums=0)
 
 
 @remembered()
