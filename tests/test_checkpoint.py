@@ -316,15 +316,23 @@ def test_another_evaluation_set_is_noticed(tmp_path):
         fit(fresh(), 6, eval_set=SET[:30], checkpoint_dir=tmp_path)
 
 
-def test_other_convolutions_are_noticed(tmp_path, monkeypatch):
-    for version, steps in ((None, 3), (None, 4), ("3.2.0", 5)):
-        monkeypatch.setattr(native.package, "VERSION", version)
+@pytest.mark.parametrize("model", [models.convnet(3, widths=(2, 2)), models.mlp(3, widths=(4,))], ids=["conv", "mlp"])
+def test_other_convolutions_are_noticed(model, tmp_path, monkeypatch):
+    """Where the model has some."""
+    tx, found = optim.sgd(0.01), []
+    for steps, computed_by in ((1, "XLA"), (2, "XLA"), (3, "oneDNN 3.2.0")):
+        monkeypatch.setattr(native, "convolutions", lambda computed_by=computed_by: computed_by)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", train.NumericsChangedWarning)
-            fit(fresh(), steps, checkpoint_dir=tmp_path)
-        assert len(caught) == (steps == 5)
-    assert "convolutions are computed by oneDNN 3.2.0 here, and" in str(caught[0].message)
-    assert "was written with XLA" in str(caught[0].message)
+            fit(fresh(model, tx), steps, model, tx, checkpoint_dir=tmp_path)
+        found.append([str(warning.message) for warning in caught])
+    if type(model).__name__ == "MLP":
+        assert found == [[], [], []]
+    else:
+        assert found[:2] == [[], []]
+        (message,) = found[2]
+        assert "convolutions are computed by oneDNN 3.2.0 here, and" in message
+        assert "was written with XLA" in message
 
 
 def test_versions_and_settings_are_kept(tmp_path):

@@ -222,6 +222,29 @@ def test_other_dtypes_are_xlas(dtype, x64):
     assert all(grad.dtype == dtype for grad in lowered.compile()(x, kernel))
 
 
+def test_without_jit():
+    x, kernel = drawn(0, X), drawn(1, KERNEL)
+    expected = jax.grad(functools.partial(loss, by_onednn), (0, 1))(x, kernel)
+    with jax.disable_jit():
+        assert_close(jax.grad(functools.partial(loss, by_onednn), (0, 1))(x, kernel), expected)
+        assert layers.max_pool(x).shape == (3, 3, 3, 4)
+
+
+def test_debugging_of_nan_names_the_operation():
+    nan, inf, huge, kernel = jnp.full(X, jnp.nan), jnp.full(X, jnp.inf), jnp.full(X, 3e38), drawn(1, KERNEL)
+    with jax.debug_nans(True), pytest.raises(FloatingPointError, match="nan.*jaxdl_convolution"):
+        by_onednn(nan, kernel)
+    with jax.debug_infs(True), pytest.raises(FloatingPointError, match="inf.*jaxdl_max_pool"):
+        layers.max_pool(inf)
+    with jax.debug_infs(True), pytest.raises(FloatingPointError, match="inf.*jaxdl_convolution"):
+        jax.jit(lambda x: jnp.tanh(by_onednn(x, 9 * jnp.abs(kernel))) + jnp.inf)(huge)
+
+
+def test_a_stride_beyond_all_images():
+    x, kernel = drawn(0, (2, 3, 3, 4)), drawn(1, (3, 3, 4, 5))
+    np.testing.assert_allclose(by_onednn(x, kernel, strides=2**30), by_onednn(x, kernel, padding="VALID"), rtol=1e-4)
+
+
 def test_no_images():
     assert by_onednn(drawn(0, (0, 8, 8, 3)), drawn(1, (3, 3, 3, 4))).shape == (0, 8, 8, 4)
 
@@ -442,6 +465,25 @@ if __name__ == "__main__":
     layers.convolve(x, kernel).block_until_ready()
     print("end")
 """
+
+
+OPENMP = """
+import jax, jax.numpy as jnp
+from jaxdl.models import layers
+x, kernel = jnp.ones((16, 32, 32, 16)), jnp.ones((3, 3, 16, 16))
+gradients = jax.jit(jax.grad(lambda x, kernel: layers.convolve(x, kernel).sum(), (0, 1)))(x, kernel)
+print([float(g.mean()) for g in gradients], layers.max_pool(x).shape)
+"""
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"OMP_THREAD_LIMIT": "1"}, {"OMP_DYNAMIC": "true", "OMP_MAX_ACTIVE_LEVELS": "0"}, {"OMP_PROC_BIND": "true"}],
+    ids=str,
+)
+def test_it_waits_for_no_threads_that_openmp_does_not_give(setting):
+    """oneDNN plans its work for a number of threads, and its barriers wait for them."""
+    assert run(OPENMP, **setting).stdout == run(OPENMP).stdout != ""
 
 
 def test_forked_workers():

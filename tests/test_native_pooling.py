@@ -86,7 +86,7 @@ def test_it_is_the_packages(pool):
     x = drawn(0, (2, 9, 9, 3))
     assert f"jaxdl_native.{pool}_pool" in jax.jit(function).lower(x).as_text()
     assert "jaxdl_native" not in jax.jit(function).lower(x.astype(jnp.bfloat16)).as_text()
-    large = functools.partial(POOLS[pool], window=native.LARGEST_WINDOW + 1)
+    large = functools.partial(POOLS[pool], window=17)
     assert "jaxdl_native" not in jax.jit(large).lower(drawn(0, (2, 20, 20, 3))).as_text()
 
 
@@ -162,6 +162,19 @@ def test_the_same_bits_from_any_number_of_threads(pool, monkeypatch):
     for other in found[1:]:
         jax.tree.map(np.testing.assert_array_equal, other, found[0])
     jax.clear_caches()
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_no_members_and_no_images(pool):
+    members = jax.vmap(jax.grad(functools.partial(loss, pool)))(jnp.zeros((0, *X)))
+    assert members.shape == (0, *X)
+    assert POOLS[pool](jnp.zeros((0, 4, 4, 3))).shape == (0, 2, 2, 3)
+
+
+def test_a_stride_beyond_all_images():
+    x = drawn(0, X)
+    for options in ({"window": 2, "stride": 2**30}, {"window": 2, "stride": 7}):
+        np.testing.assert_array_equal(layers.max_pool(x, **options)[:, 0, 0], x[:, :2, :2].max((1, 2)))
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])

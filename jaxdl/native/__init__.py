@@ -6,8 +6,8 @@ on other devices and in other dtypes XLA computes everything. The environment va
 jaxdl is imported, switches it off.
 """
 
-from jaxdl.native.convolution import CONVOLUTIONS, convolve
-from jaxdl.native.package import VERSION, convolutions, takes
-from jaxdl.native.pooling import LARGEST_WINDOW, avg_pool, max_pool
+from jaxdl.native.convolution import CONVOLUTIONS, convolve, convolves
+from jaxdl.native.package import VERSION, convolutions
+from jaxdl.native.pooling import avg_pool, max_pool, pools
 
-__all__ = ["CONVOLUTIONS", "LARGEST_WINDOW", "VERSION", "avg_pool", "convolutions", "convolve", "max_pool", "takes"]
+__all__ = ["CONVOLUTIONS", "VERSION", "avg_pool", "convolutions", "convolve", "convolves", "max_pool", "pools"]

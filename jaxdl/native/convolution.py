@@ -57,10 +57,15 @@ class Window:
         }
 
 
+def convolves(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: tuple[Pair, Pair], dilation: Pair) -> bool:
+    """Whether oneDNN computes a convolution of these arrays here."""
+    return max(*strides, *padding[0], *padding[1], *dilation) <= package.LARGEST and package.takes(x, kernel)
+
+
 def convolve(
     x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: tuple[Pair, Pair], dilation: Pair, groups: int
 ) -> jax.Array:
-    """`lax.conv_general_dilated` of NHWC images and an HWIO kernel, for arrays that `jaxdl.native.takes` accepts.
+    """`lax.conv_general_dilated` of NHWC images and an HWIO kernel, by oneDNN, where `convolves` says so.
 
     Under `jax.vmap` members with kernels of their own are computed one after the other, and members that share a kernel
     as one batch.

@@ -12,8 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
-from jax.interpreters import batching, mlir
+from jax.interpreters import batching, mlir, xla
 from jax.sharding import AxisType
+
+# Counted before the package is loaded: OpenMP may bind this thread to one core then.
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 INTERFACE = 2
 """Number of the interface between this module and the package; both change it together."""
@@ -37,6 +40,9 @@ def _load() -> str | None:
         return None
     return package.ONEDNN_VERSION
 
+
+LARGEST = 2**28
+"""The largest stride, padding and dilation that the package takes."""
 
 VERSION = _load()
 """Version of the oneDNN library that `jaxdl-native` brings; None without the package.
@@ -92,15 +98,11 @@ def primitive(
     made = Primitive(f"jaxdl_{name}")
     made.multiple_results = multiple_results
 
-    @functools.partial(jax.jit, static_argnames="settings")
-    def alone(*arrays, settings):
-        return made.bind(*arrays, settings=settings)
-
     def lowered(context, *arrays, settings):
         lower = jax.ffi.ffi_lowering(f"jaxdl_native.{name}")
         return lower(context, *arrays, threads=np.int64(threads()), **settings.attributes())
 
-    made.def_impl(alone)
+    made.def_impl(functools.partial(xla.apply_primitive, made))
     made.def_abstract_eval(results)
     batching.primitive_batchers[made] = members
     mlir.register_lowering(made, mlir.lower_fun(of_xla, multiple_results=multiple_results))
@@ -120,6 +122,5 @@ def bind(primitive: Primitive, *arrays: jax.Array, settings: Settings) -> Any:
 
 
 def threads() -> int:
-    """How many threads a call may take: the cores that this process may use, shared by its devices."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // jax.local_device_count("cpu"))
+    """How many threads a call may take: the cores that this process could use at its start, shared by its devices."""
+    return max(1, _CORES // jax.local_device_count("cpu"))

@@ -20,8 +20,7 @@ from jaxdl.native import package
 
 Pair: TypeAlias = tuple[int, int]
 
-LARGEST_WINDOW = 16
-"""The largest side of a window that the package takes."""
+_LARGEST_WINDOW = 16  # a byte numbers its places
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,16 +55,21 @@ class Windows:
         }
 
 
-def max_pool(x: jax.Array, *, window: int, stride: int, padding: tuple[Pair, Pair]) -> jax.Array:
-    """The maximum of each window of x [batch, height, width, channels], for arrays that `jaxdl.native.takes` accepts.
+def pools(x: jax.Array, *, window: int, stride: int) -> bool:
+    """Whether the package pools this array here."""
+    return window <= _LARGEST_WINDOW and stride <= package.LARGEST and package.takes(x)
 
-    The window is at most `LARGEST_WINDOW`, and every window has a pixel that is not padding.
+
+def max_pool(x: jax.Array, *, window: int, stride: int, padding: tuple[Pair, Pair]) -> jax.Array:
+    """The maximum of each window of x [batch, height, width, channels], where `pools` says so.
+
+    Every window must have a pixel that is not padding.
     """
     return package.bind(_max, x, settings=Windows((x.shape[1], x.shape[2]), window, stride, padding))[0]
 
 
 def avg_pool(x: jax.Array, *, window: int, stride: int, padding: tuple[Pair, Pair]) -> jax.Array:
-    """The mean of each window's pixels inside the image; for the same arrays and windows."""
+    """The mean of each window's pixels inside the image, where `pools` says so."""
     return package.bind(_mean, x, settings=Windows((x.shape[1], x.shape[2]), window, stride, padding))
 
 
@@ -132,8 +136,9 @@ def _primitive(name: str, results: Callable[..., Any], of_xla: Callable[..., Any
             jnp.broadcast_to(x, (count, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
             for x, axis in zip(arrays, axes, strict=True)
         ]
-        found = package.bind(made, *(x.reshape(-1, *x.shape[2:]) for x in stacked), settings=settings)
-        apart = [y.reshape(count, -1, *y.shape[1:]) for y in (found if several else [found])]
+        batch = stacked[0].shape[1]
+        found = package.bind(made, *(x.reshape(count * batch, *x.shape[2:]) for x in stacked), settings=settings)
+        apart = [y.reshape(count, batch, *y.shape[1:]) for y in (found if several else [found])]
         return (apart, [0] * len(apart)) if several else (apart[0], 0)
 
     made = package.primitive(name, results, of_xla, members, multiple_results=several)

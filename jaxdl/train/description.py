@@ -27,6 +27,8 @@ def describe_run(
     state: TrainState,
     train_set: Dataset | Stream,
     eval_set: Dataset | Stream | None,
+    *,
+    convolutions: bool,
     **settings: Any,
 ) -> dict[str, Any]:
     """The description kept beside the arrays: settings that must not change, and those whose change is a warning."""
@@ -57,7 +59,7 @@ def describe_run(
         "optimizer": optimizer,
         "eval_set": "none" if eval_set is None else _named(eval_set),
         "versions": {name: importlib.metadata.version(name) for name in ("jaxdl", "jax", "flax", "optax")},
-        "convolutions": native.convolutions(),
+        "convolutions": native.convolutions() if convolutions else "none",
     }
 
 

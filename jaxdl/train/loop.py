@@ -213,6 +213,7 @@ def fit(
                 eval_set,
                 batch_size=batch_size,
                 accumulate=accumulate,
+                convolutions=shapes.convolutions,
             )
             keeper = Keeper(checkpoints, about, every=checkpoint_every or steps_per_epoch)
             before = step

@@ -216,7 +216,7 @@ def population(
         if checkpoint_dir is not None:
             folder = Path(checkpoint_dir)
             checkpoints = stack.enter_context(Checkpoints(folder, keep=keep_checkpoints, function=name))
-            settings = {"batch_size": batch_size, "accumulate": accumulate}
+            settings = {"batch_size": batch_size, "accumulate": accumulate, "convolutions": shapes.convolutions}
             about = describe_run(name, task, tx, state, train_set, eval_set, **settings)
             keeper = Keeper(checkpoints, about, every=checkpoint_every or steps_per_epoch)
             state, step, histories, members = keeper.resume(state, steps, len(keys))

@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <mutex>
@@ -86,18 +87,33 @@ class Workspace {
   size_t size_ = 0;
 };
 
-// While it lives, oneDNN takes so many threads for what this thread asks of it.
+// While it lives, oneDNN takes so many threads for what this thread asks of it. It waits for ever for threads that OpenMP
+// does not give: so they are fewer where the environment limits them, and OpenMP may not choose their number itself.
 class Threads {
  public:
 #ifdef _OPENMP
-  explicit Threads(int threads) : before_(omp_get_max_threads()) { omp_set_num_threads(threads); }
-  ~Threads() { omp_set_num_threads(before_); }
+  explicit Threads(int64_t wanted) : before_(omp_get_max_threads()), dynamic_(omp_get_dynamic()) {
+    const bool alone = omp_get_max_active_levels() < 1 || omp_in_parallel();
+    count_ = alone ? 1 : std::min<int64_t>(wanted, omp_get_thread_limit());
+    omp_set_dynamic(0);
+    omp_set_num_threads(static_cast<int>(count_));
+  }
+  ~Threads() {
+    omp_set_num_threads(before_);
+    omp_set_dynamic(dynamic_);
+  }
 
  private:
-  int before_;
+  int before_, dynamic_;
 #else
-  explicit Threads(int) {}
+  explicit Threads(int64_t wanted) : count_(wanted) {}
 #endif
+
+ public:
+  int64_t count() const { return count_; }
+
+ private:
+  int64_t count_;
 };
 
 // A process is forked while no other thread holds the lock: in the child nobody would open it.
@@ -197,8 +213,8 @@ std::shared_ptr<Convolution> Find(const Geometry& geometry) {
 }
 
 void Execute(Geometry geometry, float* images, float* kernel, float* results) {
-  if (Forked()) geometry.threads = 1;
-  const Threads threads(static_cast<int>(geometry.threads));
+  const Threads threads(Forked() ? 1 : geometry.threads);
+  geometry.threads = threads.count();
   const std::shared_ptr<Convolution> found = Find(geometry);
   const Convolution& convolution = *found;
   static thread_local dnnl::stream stream(Engine());

@@ -7,12 +7,14 @@ what is wanted, and resizes only the part of the image that is kept.
 import dataclasses
 import io
 import math
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from PIL import Image
 
 from jaxdl.arguments import check_integer, check_real, require, shown
+
+if TYPE_CHECKING:  # Pillow is imported when the first image is decoded
+    from PIL import Image
 
 
 class View(Protocol):
@@ -178,20 +180,24 @@ def _check_short_side(function: str, number: int, size: int) -> None:
     )
 
 
-def _opened(encoded: bytes) -> Image.Image:
+def _opened(encoded: bytes) -> "Image.Image":
     """The image, of which only the header has been read."""
+    from PIL import Image
+
     return Image.open(io.BytesIO(encoded))
 
 
-def _window(image: Image.Image, resized: tuple[int, int], corner: tuple[int, int], size: int) -> np.ndarray:
+def _window(image: "Image.Image", resized: tuple[int, int], corner: tuple[int, int], size: int) -> np.ndarray:
     """The window of `size` pixels at `corner` (top, left) of the image resized to (height, width)."""
     by_rows, by_columns = image.height / resized[0], image.width / resized[1]
     top, left = corner[0] * by_rows, corner[1] * by_columns
     return _part_resized(image, (left, top, left + size * by_columns, top + size * by_rows), size)
 
 
-def _part_resized(image: Image.Image, box: tuple[float, float, float, float], size: int) -> np.ndarray:
+def _part_resized(image: "Image.Image", box: tuple[float, float, float, float], size: int) -> np.ndarray:
     """A part (left, top, right, bottom), in pixels of the image, as uint8 [size, size, 3]."""
+    from PIL import Image
+
     whole = image.size
     if image.format == "JPEG" and image.mode in ("RGB", "L"):
         # The decoder may halve the sides, as long as the part keeps twice the pixels that are wanted.
@@ -209,8 +215,10 @@ def _part_resized(image: Image.Image, box: tuple[float, float, float, float], si
     return np.asarray(colour.resize((size, size), Image.Resampling.BILINEAR, box=box))
 
 
-def _in_colour(image: Image.Image) -> Image.Image:
+def _in_colour(image: "Image.Image") -> "Image.Image":
     """Decodes to RGB. Numbers of 16 bits keep their upper 8; what is transparent is put on white."""
+    from PIL import Image
+
     if image.mode.startswith("I"):
         numbers = np.asarray(image).astype(np.int64)
         image = Image.fromarray((np.clip(numbers, 0, 65535) // 256).astype(np.uint8))

@@ -45,7 +45,7 @@ class Conv(nn.Module):
       feature_group_count: groups of channels that do not see each other; must divide both channel counts.
       canonical_gradients: whether to compute the gradients in XLA's canonical layout. By default only on the CPU and
         only for one group. They support reverse-mode differentiation to any order, but not forward mode (`jax.jvp`).
-      native: False leaves all to XLA. By default oneDNN computes what it can (`jaxdl.native.takes`), with the same
+      native: False leaves all to XLA. By default oneDNN computes what it can (`jaxdl.native.convolves`), with the same
         numbers to rounding, unless `canonical_gradients` is given; it supports both modes, to any order.
       dtype: dtype of the computation; by default the wider of the input's and the parameters'.
       param_dtype: dtype of the parameters.
@@ -164,9 +164,10 @@ def convolve(
         f"convolve: images {x.shape[1:3]} with padding={padding!r} are smaller than the window, which covers "
         f"{tuple(covered)}; use larger images, more padding or a smaller window",
     )
-    if canonical_gradients is None and native is not False and onednn.takes(x, kernel):
-        return onednn.convolve(x, kernel, strides=strides, padding=pads, dilation=dilation, groups=feature_group_count)
     if canonical_gradients is None:
+        settings = {"strides": strides, "padding": pads, "dilation": dilation}
+        if native is not False and onednn.convolves(x, kernel, **settings):
+            return onednn.convolve(x, kernel, **settings, groups=feature_group_count)
         canonical_gradients = feature_group_count == 1 and jax.default_backend() == "cpu"
     x, pads = _padded_or_cropped(x, pads, covered, strides)
     if canonical_gradients:

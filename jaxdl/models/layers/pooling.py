@@ -41,7 +41,7 @@ def max_pool(
     Reference: AlexNet, `ImageNet Classification with Deep Convolutional Neural Networks`, 2012, sec. 3.4.
     """
     stride, pads = _geometry("max_pool", x, window, stride, padding, ceil_mode)
-    if window <= native.LARGEST_WINDOW and native.takes(x):
+    if native.pools(x, window=window, stride=stride):
         return native.max_pool(x, window=window, stride=stride, padding=pads)
     lowest = jnp.array(-jnp.inf, x.dtype)
     if jax.default_backend() != "cpu":
@@ -77,7 +77,7 @@ def avg_pool(
       ValueError: as for `max_pool`.
     """
     stride, pads = _geometry("avg_pool", x, window, stride, padding, ceil_mode)
-    if window <= native.LARGEST_WINDOW and native.takes(x):
+    if native.pools(x, window=window, stride=stride):
         return native.avg_pool(x, window=window, stride=stride, padding=pads)
     counts = []
     for side, (before, after) in zip(x.shape[1:3], pads, strict=True):
