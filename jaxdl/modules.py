@@ -27,12 +27,12 @@ class ModelShapes(NamedTuple):
 
 def apply_model(model: nn.Module, variables: Any, inputs: Any, *, train: bool, **options: Any) -> Any:
     """`model.apply(variables, inputs, train=train)`, without `train` for a module that does not take it."""
-    return model.apply(variables, inputs, **_mode(model, train), **options)
+    return model.apply(variables, inputs, **mode_of(model, train=train), **options)
 
 
 def init_model(model: nn.Module, key: jax.Array, inputs: Any) -> dict[str, Any]:
     """The variables that a module initialises for inputs [batch, ...], by collection."""
-    mode: dict[str, Any] = _mode(model, False)
+    mode: dict[str, Any] = mode_of(model, train=False)
     drawn = model.init({"params": key}, inputs, **mode)
     return {
         name: tree for name, tree in drawn.items() if name == "params" or not (name in NOT_CARRIED or _is_sown(tree))
@@ -45,7 +45,8 @@ def _is_sown(tree: Any) -> bool:
     return any(isinstance(node, tuple) for node in nodes)
 
 
-def _mode(model: nn.Module, train: bool) -> dict[str, bool]:
+def mode_of(model: nn.Module, *, train: bool) -> dict[str, bool]:
+    """The keyword `train` with which a module is called; none for a module that does not take it."""
     return {"train": train} if "train" in inspect.signature(type(model).__call__).parameters else {}
 
 

@@ -14,6 +14,7 @@ FLOORS = [
     {"jaxdl.typing", "jaxdl.arguments", "jaxdl.progress", "jaxdl.identity", "jaxdl.native"},
     {"jaxdl.tree", "jaxdl.program_cache", "jaxdl.loops"},
     {"jaxdl.modules", "jaxdl.mesh"},
+    {"jaxdl.views"},
     {"jaxdl.optim", "jaxdl.models", "jaxdl.data"},
     {"jaxdl.transfer"},
     {"jaxdl.ensemble"},

@@ -15,6 +15,7 @@ from jaxdl.ensemble.members import Preprocess, Via
 from jaxdl.ensemble.prediction import Average, MemberSweep
 from jaxdl.ensemble.scoring import Scores, scores_of_logarithms
 from jaxdl.typing import Device, Params
+from jaxdl.views import Views, over_views
 
 Metric: TypeAlias = Callable[[Any, Any], jax.Array]
 
@@ -60,6 +61,7 @@ def evaluate(
     metrics: Mapping[str, Metric] | None = None,
     batch_size: int = 500,
     preprocess: Preprocess | None = None,
+    views: Views | None = None,
     via: Via = "auto",
     devices: Sequence[Device] | None = None,
 ) -> Evaluation:
@@ -75,6 +77,7 @@ def evaluate(
         softmax (or sigmoid) is the mean of the members' softmax (or sigmoid).
       batch_size: as for `probabilities`.
       preprocess: as for `probabilities`.
+      views: as for `train.evaluate`; with `average="softmax"`.
       via: as for `predict`.
       devices: as for `predict`.
 
@@ -99,6 +102,11 @@ def evaluate(
         f'evaluate: average="softmax" is for targets that are classes, and {dataset!r} has others; pass '
         'average="outputs" for numbers to predict, "sigmoid" for several labels at once, with metrics=...',
     )
+    require(
+        views is None or average == "softmax",
+        f'evaluate: views go with average="softmax", got average={average!r}; leave views out',
+    )
+    model = over_views("evaluate", model, views)
     finish = "log_softmax" if average == "softmax" else "outputs"
     sweep = MemberSweep("evaluate", finish, model, members, dataset, batch_size, preprocess, via, devices)
     if average == "softmax":

@@ -20,6 +20,7 @@ from jaxdl.train.sharding import Layout, layout_of
 from jaxdl.train.state import TrainState, check_state, check_variables
 from jaxdl.train.step import MOST_IN_FLIGHT
 from jaxdl.train.task import Preprocess, Task, check_task, make_task
+from jaxdl.views import Views, over_views
 
 
 def evaluate(
@@ -31,6 +32,7 @@ def evaluate(
     loss: Loss = cross_entropy,
     metrics: Mapping[str, Metric] | None = None,
     preprocess: Preprocess | None = None,
+    views: Views | None = None,
 ) -> Metrics:
     """Mean loss and metrics of a model over every example of a data set, in evaluation mode.
 
@@ -42,6 +44,9 @@ def evaluate(
       loss: as for `make_step`. Losses that the model sows are not included.
       metrics: as for `make_step`; by default the error, if targets are classes.
       preprocess: function from a batch to the model's inputs; by default `dataset.standardize`.
+      views: function from such inputs [batch, ...] to views of them [batch, views, ...]: `data.TenCrop(224)` for the
+        ten crops of AlexNet's test. The softmax of the outputs is then the mean of the views' softmax. All views of a
+        batch are in memory at once, so pass a smaller `batch_size`.
 
     Returns:
       Metrics of Python floats: `.loss`, `.error`, and `.metrics` by name.
@@ -67,6 +72,7 @@ def evaluate(
     )
     check_dataset("evaluate", "dataset", dataset)
     preprocess = preprocess or dataset.standardize
+    model = over_views("evaluate", model, views)
     task = make_task("evaluate", model, loss=loss, metrics=metrics, preprocess=preprocess)
     if isinstance(state, Mapping):
         require(
