@@ -87,11 +87,13 @@ def _turn_hue(values: jax.Array, turn: jax.Array) -> jax.Array:
     red, green, blue = values[..., 0], values[..., 1], values[..., 2]
     high, low = values.max(-1), values.min(-1)
     span = high - low
+    # Not high == red: the compiler may compute the two by different roundings.
+    red_is_high, green_is_high = (red >= green) & (red >= blue), green >= blue
     divisor = jnp.where(span == 0, 1, span)
     sector = jnp.where(
-        high == red,
+        red_is_high,
         (green - blue) / divisor,
-        jnp.where(high == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
+        jnp.where(green_is_high, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
     )
     # Smith 1978, "Color gamut transform pairs", in the form with one formula for the three channels.
     place = (jnp.array([5.0, 3.0, 1.0]) + (sector + 6 * turn)[..., None]) % 6
