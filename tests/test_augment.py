@@ -290,11 +290,11 @@ MIXED = data.Compose((data.CROP_AND_FLIP, data.Rotate(5), data.Cutout(2), data.M
 
 def test_in_training():
     """fit, one's own loop and a population make the same updates."""
-    train_set = random_dataset(48, (9, 8, 3))
-    model, tx = models.resnet_cifar(8, 3), optim.momentum(0.02)
+    train_set = random_dataset(48, (15, 14, 3))
+    model, tx = models.cuda_convnet(3), optim.momentum(0.02)
     state = train.init_state(model, tx, jax.random.key(0), train_set)
     options = {"steps": 4, "batch_size": 16, "augment": MIXED, "progress": False}
-    reached, history = train.fit(jax.tree.map(jnp.copy, state), model, tx, train_set, **options)
+    reached, history = train.fit(jax.tree.map(jnp.copy, state), model, tx, train_set, scan=False, **options)
     together = train.population(model, tx, train_set, keys=jax.random.key(0)[None], via="vmap", **options)
     np.testing.assert_allclose(together.histories[0].loss, history.loss, rtol=1e-3)
     step = train.make_step(model, tx, preprocess=train_set.standardize, augment=MIXED)
