@@ -38,8 +38,8 @@ class OverViews(nn.Module):
         batch = given.shape[0]
         require(
             first.ndim == given.ndim + 1 and first.shape[0] == batch and first.shape[1] > 0,
-            f"views must map inputs [batch, ...] to [batch, views, ...], got {list(first.shape)} for {list(given.shape)}; "
-            "pass data.TenCrop(224) for example",
+            "views must map inputs [batch, ...] to [batch, views, ...], got "
+            f"{list(first.shape)} for {list(given.shape)}; pass data.TenCrop(224) for example",
         )
         count = first.shape[1]
         flat = jax.tree.map(lambda x: x.reshape(batch * count, *x.shape[2:]), seen)

@@ -289,7 +289,7 @@ def test_a_checkpoint_whose_files_are_all_damaged_is_reported_with_its_folder(wr
         ({"batch_size": 25}, "batch_size: there 16, here 25"),
         ({"key": jax.random.key(7)}, r"key: there \[\d+, \d+\], here \["),
         ({"loss": train.label_smoothing(0.1)}, r"loss: there .*cross_entropy, here jaxdl.train.losses.label_smoothing"),
-        ({"augment": data.RandomFlip()}, r"augment: there None, here jaxdl.data.augment.RandomFlip"),
+        ({"augment": data.RandomFlip()}, r"augment: there None, here jaxdl.data.augment.flips.RandomFlip"),
     ],
 )
 def test_another_run_is_told_what_differs(change, message, tmp_path):

@@ -3,16 +3,21 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(python|bash)\n(.*?)```", README, re.DOTALL)
-SCRIPT, OWN_DATA, OWN_LOOP, WITH_CHECKPOINTS, POPULATION = (block for language, block in BLOCKS if language == "python")
+SCRIPT, OWN_DATA, OWN_LOOP, FOLDER, WITH_CHECKPOINTS, POPULATION = (
+    block for language, block in BLOCKS if language == "python"
+)
 COMMANDS, TWO_MACHINES = (block for language, block in BLOCKS if language == "bash")
 
 
@@ -66,6 +71,67 @@ print(len(found.histories), int(state.step))
     assert max(errors) < (25 if images is None else 35)
     assert errors[2] < (20 if images is None else 30)  # three members
     assert last == f"8 {6 * ((images or 10_000) // 128)}"
+
+
+PICTURES = """
+import os, signal
+import jax, numpy as np
+from jaxdl import data, models, optim, train
+
+def killed(event):
+    if isinstance(event, train.Saved) and event.step == int(os.environ.get("KILL_AT", 0)):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+"""
+
+
+@pytest.mark.slow
+def test_a_folder_of_jpegs(tmp_path):
+    """The README's script on 400 JPEGs, a few steps: killed, resumed bit for bit, and its ten crops by a loop."""
+    cifar = ROOT.parent / "shared" / "data" / "tfds"
+    if not (cifar / "cifar10").is_dir():
+        pytest.skip("needs ../shared/data with CIFAR-10")
+    records = tfds.data_source("cifar10", split="train[:440]", data_dir=cifar)
+    for number in range(440):
+        path = tmp_path / "pictures" / ("train" if number < 400 else "val") / str(records[number]["label"])
+        path.mkdir(parents=True, exist_ok=True)
+        large = Image.fromarray(records[number]["image"]).resize((400, 300), Image.Resampling.BICUBIC)
+        large.save(path / f"{number}.jpg", quality=90)
+    assert len(FOLDER.strip().splitlines()) <= 20
+    script = FOLDER.replace("steps = 90 * train_set.steps_per_epoch(64)", "steps = 6")
+    script = script.replace("batch_size=64", "batch_size=16").replace("steps=steps,", "steps=steps, watch=[killed],")
+    script = script.replace('"runs/pictures"', 'os.environ["RUN"], checkpoint_every=2')
+    assert script.count("batch_size=16") == 2
+    script = PICTURES + script.replace("print(train.evaluate", "metrics = (train.evaluate")
+    script += """
+def softmax(logits):
+    exponentials = np.exp(np.asarray(logits, np.float64))
+    return exponentials / exponentials.sum(1, keepdims=True)
+
+batch = next(data.batches(whole, jax.random.key(0), 40, steps=1))
+images = np.asarray(whole.standardize(batch.inputs))
+forward = jax.jit(lambda x: model.apply(state.variables, x, train=False))
+mean = 0
+for y, x in ((0, 0), (0, 32), (32, 0), (32, 32), (16, 16)):
+    window = images[:, y : y + 224, x : x + 224]
+    mean = mean + (softmax(forward(window)) + softmax(forward(window[:, :, ::-1]))) / 10
+np.testing.assert_allclose(metrics.loss, -np.log(mean[np.arange(40), batch.targets]).mean(), rtol=1e-4)
+leaves = jax.tree.leaves((state.params, state.batch_stats, state.opt_state))
+print(sum(float(abs(leaf.astype("float32")).sum()) for leaf in leaves), history.loss.tolist(), metrics)
+"""
+
+    def run(folder, **environment):
+        command = [sys.executable, "-c", script]
+        environment = os.environ | {"XLA_FLAGS": "", "RUN": str(tmp_path / folder)} | environment
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    whole = run("whole")
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    assert run("killed", KILL_AT="4").returncode == -signal.SIGKILL
+    resumed = run("killed")
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    assert "going on after update" in resumed.stderr
+    assert resumed.stdout == whole.stdout != ""
 
 
 def test_the_command_for_two_machines_sets_what_join_processes_reads():

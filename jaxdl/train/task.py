@@ -1,7 +1,6 @@
 """A task: a model, its loss and metrics, preprocessing and augmentation, as one frozen value."""
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -11,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.arguments import check_function, require, shown
-from jaxdl.data import Dataset, Stream
+from jaxdl.data import Augment, Dataset, Stream
+from jaxdl.data.augment import takes_targets
 from jaxdl.data.checks import called, check_model_fits, count_outputs, input_struct, kinds, len_of, shapes_of
 from jaxdl.modules import ModelShapes, apply_model, check_model
 from jaxdl.train.losses import Loss, Metric, cross_entropy, error, label_smoothing
@@ -19,9 +19,6 @@ from jaxdl.typing import Arrays, Batch
 
 Preprocess: TypeAlias = Callable[[Arrays], Arrays]
 """A pure function from a batch of inputs to the model's inputs, `train_set.standardize` for example."""
-
-Augment: TypeAlias = Callable[..., Any]
-"""A pure function (keys [batch], inputs) -> inputs, or (keys [batch], inputs, targets) -> (inputs, targets)."""
 
 Metrics: TypeAlias = Mapping[str, Metric]
 """Metrics by name, as in {"error": train.error, "top5_error": train.top_k_error(5)}."""
@@ -59,7 +56,7 @@ class Task:
         """A batch with its random changes."""
         if self.augment is None:
             return batch
-        if _takes_targets(self.augment):
+        if takes_targets(self.augment):
             return Batch(*self.augment(keys, *batch))
         return batch._replace(inputs=self.augment(keys, batch.inputs))
 
@@ -216,7 +213,7 @@ def _check_augment(function: str, augment: Augment, batch: Batch) -> Batch:
     examples = len_of(batch)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), examples))
     what = f"keys [{examples}], one for each example, and inputs {kinds(batch.inputs)}"
-    if _takes_targets(augment):
+    if takes_targets(augment):
         what += f", and targets {kinds(batch.targets)}"
         found = called(function, "augment", what, augment, keys, *batch)
         require(
@@ -239,16 +236,6 @@ def _check_augment(function: str, augment: Augment, batch: Batch) -> Batch:
         "images), in this order",
     )
     return made
-
-
-def _takes_targets(augment: Augment) -> bool:
-    """Whether an augmentation has three arguments that must be given: keys, inputs, and targets."""
-    try:
-        parameters = inspect.signature(augment).parameters.values()
-    except (TypeError, ValueError):
-        return False
-    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len(needed) == 3
 
 
 def _check_values(function: str, name: str, f: Callable, outputs: Any, targets: Any, examples: int) -> None:

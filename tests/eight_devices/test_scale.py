@@ -243,6 +243,15 @@ def test_augmentation_does_not_depend_on_the_devices(scale):
     assert not np.allclose(plain.params["conv"]["kernel"], found.params["conv"]["kernel"])
 
 
+def test_mixing_does_not_depend_on_the_devices():
+    """Pairs stay on a device if it has an even number of examples: 16 of them on 2 devices."""
+    tx = optim.momentum(0.05)
+    augment = data.Compose((data.RandomFlip(), data.Mixup(1.0, num_classes=3), data.CutMix(1.0)))
+    expected, _ = fit(tx, augment=augment, parallel="single", devices=jax.devices()[:1])
+    found, _ = fit(tx, augment=augment, **options("sharded", 2))
+    assert_close(numbers(found), numbers(expected))
+
+
 def test_zero_spreads_the_state():
     """Each device holds a part: about an eighth of what is large."""
     tx = optim.adam(0.01)
