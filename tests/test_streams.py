@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from helpers import started
 from PIL import Image
 
 from jaxdl import data, ensemble, models, optim, train
@@ -400,13 +401,35 @@ def test_killed_and_resumed(root, tmp_path):
     resumed = run("killed", 0)
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     assert resumed.stdout == whole.stdout
+    assert not any_left(script), "a worker outlived its parent"
+
+
+def any_left(script):
+    """Whether a process that has to do with a script is still there after half a minute."""
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        found = subprocess.run(["pgrep", "-f", str(script)], capture_output=True, text=True, check=False).stdout
-        if not found:
-            break
+    while subprocess.run(["pgrep", "-f", str(script)], stdout=subprocess.DEVNULL, check=False).returncode == 0:
+        if time.monotonic() > deadline:
+            return True
         time.sleep(0.5)
-    assert found == "", "a worker outlived its parent"
+    return False
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_workers(root, tmp_path):
+    """A terminal sends it to all processes of the program; the run is saved."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.replace("steps=12", "steps=10**6"))
+    command = [sys.executable, str(script), str(root), str(tmp_path / "run"), "0"]
+    with started(command, start_new_session=True) as child:
+        while not list((tmp_path / "run").glob("[1-9]*")):
+            assert child.poll() is None, child.stderr.read()
+            time.sleep(0.2)
+        os.killpg(child.pid, signal.SIGINT)
+        _, errors = child.communicate(timeout=60)
+    assert child.returncode == 1
+    assert "TrainingInterruptedError: fit: interrupted after" in errors
+    assert "StreamError" not in errors
+    assert not any_left(script)
 
 
 def test_wrong_calls(root, streams, sets, tmp_path):
