@@ -1,6 +1,6 @@
 """Epochs of training: jaxdl's single steps and scan against a plain Flax and optax loop.
 
-    python -m benchmarks.epoch
+    python -m benchmarks.epoch            # with JAXDL_NATIVE=0 for XLA's convolutions
 
 The peer is a loop as a careful user writes it by hand: flax.linen layers, optax.sgd with momentum, one jitted and
 donated step, data on the device, batches gathered in the step, losses fetched at the end. The cases are a dense net and
@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from benchmarks.timing import alternate, publish, summarise
-from jaxdl import data, models, optim, train
+from jaxdl import data, models, native, optim, train
 
 PEER = "flax + optax, hand-written loop"
 ROUNDS = 9
@@ -106,7 +106,7 @@ def main() -> None:
             "jaxdl fit, scanned": with_jaxdl(mine, part, epochs, scan=True),
         }
         cases[f"{case}, {epochs} x {len(part):,} images"] = summarise(alternate(contestants, ROUNDS), PEER)
-    publish("epoch", f"Training, batch {BATCH}, momentum", PEER, cases)
+    publish("epoch_onednn" if native.VERSION else "epoch", f"Training, batch {BATCH}, momentum", PEER, cases)
 
 
 if __name__ == "__main__":

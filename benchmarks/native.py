@@ -5,8 +5,9 @@
 
 Every contestant is a process of its own that holds one network, and they take turns: so each has the memory settings
 that its users have. "flax + optax, memory kept" is the plain loop in a process that has imported `jaxdl_native`, which
-makes the C library keep freed memory. Networks, batches and the rule (SGD with momentum 0.9 and L2 1e-4) are the same;
-the parameters are counted. float32; torch runs eagerly, channels last (benchmarks/torch_native.py).
+makes the C library keep freed memory. A population is compared with eight such loops, one after the other. Networks,
+batches and the rule (SGD with momentum 0.9 and L2 1e-4) are the same; the parameters are counted. float32; torch runs
+eagerly, channels last (benchmarks/torch_native.py).
 """
 
 import argparse
@@ -22,10 +23,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from benchmarks.step import FlaxResNet20, by_hand, random_batch, with_jaxdl
+from benchmarks.epoch import FlaxConvNet
+from benchmarks.step import L2, FlaxResNet20, by_hand, random_batch, with_jaxdl
 from benchmarks.timing import alternate, publish, summarise
-from jaxdl import models
+from jaxdl import data, models, optim, train
 from jaxdl.models import layers
 
 PEER = "flax + optax"
@@ -35,7 +38,9 @@ CASES = {  # images, side, steps in a round
     "small AlexNet at 64": (128, 64, 6),
     "AlexNet at 224": (32, 224, 1),
     "ResNet-18 at 224": (16, 224, 1),
+    "population of eight small CNNs": (128, 28, 40),
 }
+POPULATION, MEMBERS = "population of eight small CNNs", 8
 RATE = 1e-3  # small, so that no network diverges
 SMALL = {"widths": (32, 64, 96, 64, 64), "hidden": 256}
 
@@ -110,6 +115,7 @@ def networks(case: str):
         ),
         "AlexNet at 224": lambda: (models.alexnet_torchvision(dropout=0.0), FlaxAlexNet(1000)),
         "ResNet-18 at 224": lambda: (models.resnet(18), FlaxResNet18()),
+        POPULATION: lambda: (models.convnet(), FlaxConvNet()),
     }[case]()
 
 
@@ -117,17 +123,48 @@ def serve(case: str, peer: bool) -> None:
     """A contestant: says how many parameters it has, then answers every line with the seconds of a round."""
     size, side, steps = CASES[case]
     batch = random_batch(size, side, 1000 if case.endswith("224") else 10)
+    if case == POPULATION:
+        batch = batch[0][..., :1], batch[1]
     ours, theirs = networks(case)
     shapes = jax.eval_shape(
         functools.partial((theirs if peer else ours).init, train=False), jax.random.key(0), batch[0]
     )
-    run = by_hand(theirs, batch, steps, RATE) if peer else with_jaxdl(ours, batch, steps, RATE, parallel="single")
+    if case == POPULATION:
+        run = eight_by_hand(theirs, batch, steps) if peer else population(ours, batch, steps)
+    else:
+        run = by_hand(theirs, batch, steps, RATE) if peer else with_jaxdl(ours, batch, steps, RATE, parallel="single")
     run()
     print(sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])), flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
         run()
         print(time.perf_counter() - start, flush=True)
+
+
+def eight_by_hand(model, batch, steps):
+    """Eight hand-written runs, one after the other; they share their compiled step."""
+    run = by_hand(model, batch, steps, RATE)
+
+    def runs():
+        for _ in range(MEMBERS):
+            run()
+
+    return runs
+
+
+def population(model, batch, steps):
+    """One population of eight members, from the initialisation to the end, on as many batches."""
+    train_set = data.from_arrays(
+        np.tile(batch[0], (steps, 1, 1, 1)), np.tile(batch[1], steps), classes=10, standardize=lambda x: x
+    )
+    keys = jax.random.split(jax.random.key(0), MEMBERS)
+    tx = optim.momentum(RATE, weight_decay=L2)
+
+    def run():
+        found = train.population(model, tx, train_set, keys=keys, steps=steps, batch_size=len(batch[0]), progress=False)
+        jax.block_until_ready(found.state)
+
+    return run
 
 
 class Contestant:
@@ -162,7 +199,7 @@ def measured(case: str, rounds: int, torch: str | None):
         "jaxdl, XLA": (own, {"JAXDL_NATIVE": "0"}),
         "jaxdl, oneDNN": (own, {}),
     }
-    if torch:
+    if torch and case != POPULATION:
         size, side, steps = CASES[case]
         script = str(Path(__file__).parent / "torch_native.py")
         commands["torch, eager"] = ([torch, script, case, str(size), str(side), str(steps)], {})
