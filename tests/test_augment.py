@@ -151,39 +151,44 @@ PARTNERS = np.array([1, 0, 3, 2, 5, 4, 5])  # of seven
 
 def test_mixup_mixes_pairs(images):
     labels = np.array([0, 3, 1, 1, 2, 0, 2])
-    change = data.Mixup(0.7, num_classes=4)
-    found, soft = jax.jit(change)(KEYS[:7], images[:7], labels)
-    weights = drawn(change, KEYS[:7]).astype(float)
+    eye = np.eye(4, dtype=np.float32)
+    change, all_targets = data.Mixup(0.7, num_classes=4), (labels, eye[labels], labels / 2)
+
+    def program():
+        return [change(MANY[:7], images[:7], targets) for targets in all_targets], jax.vmap(change.draw)(MANY)
+
+    ((found, soft), (_, again), (_, target)), weights = jax.jit(program)()
+    assert stats.kstest(weights, stats.beta(0.7, 0.7).cdf).pvalue > 0.01
+    weights = np.asarray(weights, float)[:7]
     own = weights[:, None, None, None]
     expected = own * images[:7] + (1 - own) * images[PARTNERS].astype(float)
     assert np.abs(np.asarray(found) - expected).max() < 0.51
-    eye = np.eye(4)
-    np.testing.assert_allclose(
-        soft, weights[:, None] * eye[labels] + (1 - weights)[:, None] * eye[labels[PARTNERS]], atol=1e-6
-    )
+    mixed = weights[:, None] * eye[labels] + (1 - weights)[:, None] * eye[labels[PARTNERS]]
+    np.testing.assert_allclose(soft, mixed, atol=1e-6)
     # Soft labels, and numbers to predict, are mixed as they are.
-    again, target = jax.jit(
-        lambda: (change(KEYS[:7], images[:7], jnp.eye(4)[labels])[1], change(KEYS[:7], images[:7], labels / 2)[1])
-    )()
     np.testing.assert_allclose(again, soft, atol=1e-6)
     np.testing.assert_allclose(target, weights * labels / 2 + (1 - weights) * labels[PARTNERS] / 2, atol=1e-6)
-    assert stats.kstest(drawn(change, MANY), stats.beta(0.7, 0.7).cdf).pvalue > 0.01
 
 
 def test_cutmix_pastes_rectangles(images):
     labels, eye = np.array([0, 3, 1, 1, 2, 0, 2]), np.eye(4)
     change = data.CutMix(1.0, num_classes=4)
     images = images[:7, :, :19]
-    found, soft = jax.jit(change)(KEYS[:7], images, labels)
-    starts, ends = drawn(change, KEYS[:7], (28, 19))
-    for n, ((top, left), (bottom, right)) in enumerate(zip(starts, ends, strict=True)):
+
+    def program():
+        return change(MANY[:7], images, labels), *(
+            jax.vmap(lambda key, size=size: change.draw(key, size))(MANY) for size in ((28, 19), (100, 100))
+        )
+
+    (found, soft), (starts, ends), squares = jax.device_get(jax.jit(program)())
+    for n, ((top, left), (bottom, right)) in enumerate(zip(starts[:7], ends[:7], strict=True)):
         expected = images[n].copy()
         expected[top:bottom, left:right] = images[PARTNERS[n]][top:bottom, left:right]
         np.testing.assert_array_equal(found[n], expected)
         share = (bottom - top) * (right - left) / (28 * 19)
         np.testing.assert_allclose(soft[n], (1 - share) * eye[labels[n]] + share * eye[labels[PARTNERS[n]]], atol=1e-6)
     # With alpha = 1 the rectangle's share of the area is uniform, but for what is cut off at the borders.
-    starts, ends = drawn(change, MANY, (100, 100))
+    starts, ends = squares
     whole = np.all((starts > 0) & (ends < 100), 1)
     sides = (ends - starts)[whole]
     np.testing.assert_array_equal(sides[:, 0], sides[:, 1])
@@ -257,7 +262,8 @@ def test_a_key_and_an_image_give_the_same_pixels_in_any_batch(name, images):
     change = jax.jit(CHANGES[name])
     found = np.asarray(change(KEYS, images))
     np.testing.assert_array_equal(change(KEYS[::-1], images[::-1])[::-1], found)
-    np.testing.assert_array_equal(jax.jit(jax.vmap(CHANGES[name]))(KEYS[None, :3], images[None, :3])[0], found[:3])
+    members = jax.jit(jax.vmap(CHANGES[name]))(KEYS[:6].reshape(2, 3), images[:6].reshape(2, 3, 28, 28, 3))
+    np.testing.assert_array_equal(np.concatenate(members), found[:6])
     assert len({image.tobytes() for image in np.asarray(change(KEYS, images[:1].repeat(8, 0)))}) > 2
     assert found.dtype == np.uint8
     floats = jax.eval_shape(CHANGES[name], KEYS, jnp.ones((8, 28, 28, 3), jnp.float16))
@@ -288,19 +294,43 @@ def test_compose_mixes_changes_with_and_without_targets(images):
 MIXED = data.Compose((data.CROP_AND_FLIP, data.Rotate(5), data.Cutout(2), data.Mixup(0.5, num_classes=3)))
 
 
-def test_in_training():
-    """fit, one's own loop and a population make the same updates."""
-    train_set = random_dataset(48, (15, 14, 3))
-    model, tx = models.cuda_convnet(3), optim.momentum(0.02)
+@pytest.fixture(scope="module")
+def trained():
+    """What fit makes of a model, and what it was called with."""
+    train_set = random_dataset(48, (9, 8, 3))
+    model, tx = models.resnet_cifar(8, 3), optim.momentum(0.02)
     state = train.init_state(model, tx, jax.random.key(0), train_set)
     options = {"steps": 4, "batch_size": 16, "augment": MIXED, "progress": False}
     reached, history = train.fit(jax.tree.map(jnp.copy, state), model, tx, train_set, scan=False, **options)
+    assert np.all(np.isfinite(history.loss))
+    return model, tx, train_set, options, state, reached, history
+
+
+def test_in_a_population(trained):
+    """One member makes the same updates as fit."""
+    model, tx, train_set, options, _, _, history = trained
     together = train.population(model, tx, train_set, keys=jax.random.key(0)[None], via="vmap", **options)
     np.testing.assert_allclose(together.histories[0].loss, history.loss, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_in_a_loop_of_ones_own(trained):
+    model, tx, train_set, _, state, reached, history = trained
     step = train.make_step(model, tx, preprocess=train_set.standardize, augment=MIXED)
     for batch in data.batches(train_set, state.key, batch_size=16, start=0, steps=4):
         state, metrics = step(state, batch)
     np.testing.assert_allclose(metrics.loss, history.loss[-1], rtol=1e-4)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), numbers(state).params, numbers(reached).params
-    )
+    for found, expected in zip(*(jax.tree.leaves(numbers(s).params) for s in (state, reached)), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_crops_may_change_the_models_input():
+    """A dense layer for 20 x 20 pixels, trained on windows of 28 x 28."""
+    train_set = random_dataset(48, (28, 28, 1))
+    model, tx = models.mlp(3, widths=(8,)), optim.sgd(0.01)
+    state = train.init_state(model, tx, jax.random.key(0), (20, 20, 1))
+    options = {"steps": 2, "batch_size": 16, "augment": data.RandomCropTo(20), "progress": False}
+    _, history = train.fit(state, model, tx, train_set, **options)
+    members = train.population(model, tx, train_set, keys=jax.random.key(0)[None], **options)
+    assert members.state.params["Dense_0"]["kernel"].shape == (1, 400, 8)
+    np.testing.assert_allclose(members.histories[0].loss, history.loss, rtol=1e-4)

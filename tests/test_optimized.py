@@ -12,6 +12,8 @@ TESTS = Path(__file__).parent
 NAMES = [
     "adaptive",
     "architectures",
+    "augment",
+    "augment_geometry",
     "averaging",
     "eight_devices",
     "engine",

@@ -32,10 +32,17 @@ def check_dataset(function: str, name: str, value: Any, *, streams: bool = True)
 
 
 def check_model_fits(
-    function: str, model: nn.Module, dataset: Dataset | Stream, preprocess: Callable[[Any], Any] | None
+    function: str,
+    model: nn.Module,
+    dataset: Dataset | Stream,
+    preprocess: Callable[[Any], Any] | None,
+    inputs: Any = None,
 ) -> ModelShapes:
-    """The shapes of a model on a data set's inputs; raises `ValueError` if its outputs are not one for each class."""
-    inputs = input_struct(function, dataset.example.inputs, preprocess)
+    """The shapes of a model on a data set's inputs; raises `ValueError` if its outputs are not one for each class.
+
+    `inputs` are the structs of one example in training, if augmentation changes its shape.
+    """
+    inputs = input_struct(function, dataset.example.inputs if inputs is None else inputs, preprocess)
     shapes = shapes_of(function, model, inputs)
     if dataset.class_names and hasattr(shapes.outputs, "shape"):
         outputs = count_outputs(function, model, shapes.outputs)

@@ -34,7 +34,7 @@ from jaxdl.train.preemption import signals_noted
 from jaxdl.train.run import Plan, Run
 from jaxdl.train.sharding import Spread
 from jaxdl.train.state import TrainState, init_state
-from jaxdl.train.task import Augment, Preprocess, Task, check_task, make_task, with_batch
+from jaxdl.train.task import Augment, Preprocess, Task, augmented_example, check_task, make_task, with_batch
 from jaxdl.train.together import Together
 from jaxdl.train.update import Rule, make_rule, train_step
 from jaxdl.typing import Device
@@ -171,7 +171,7 @@ def population(
     check_watchers(name, watch, eval_set, task.metrics_for(shapes.outputs, train_set.example.targets))
     if eval_set is not None and isinstance(eval_set, Dataset | Stream):
         check_task(name, task, eval_set, batch_size, training=False)
-    states = _first_states(task, tx, train_set, keys, hyperparams)
+    states = _first_states(task, tx, train_set, keys, hyperparams, batch_size)
     eval_every = check_evaluation(name, train_set, eval_set, eval_every, steps_per_epoch, states[0])
     mesh = members_mesh(name, len(keys), devices)
     if via == "auto":
@@ -246,11 +246,11 @@ def population(
 
 
 def _first_states(
-    task: Task, tx: Any, train_set: Dataset | Stream, keys: jax.Array, hyperparams: Any
+    task: Task, tx: Any, train_set: Dataset | Stream, keys: jax.Array, hyperparams: Any, batch_size: int
 ) -> list[TrainState]:
     """The members' states at step 0."""
     name = "population"
-    inputs = jax.eval_shape(task.inputs, train_set.example.inputs)
+    inputs = jax.eval_shape(task.inputs, augmented_example(name, task, train_set.example, batch_size))
     states = [init_state(task.model, tx, key, inputs) for key in keys]
     require(
         hyperparams is None or isinstance(hyperparams, Mapping),

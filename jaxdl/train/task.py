@@ -136,8 +136,9 @@ def check_task(
     function: str, task: Task, dataset: Dataset | Stream, batch_size: int, *, training: bool = True
 ) -> ModelShapes:
     """The model's shapes on a data set; raises `ValueError` unless all parts of a task go together with it."""
-    shapes = check_model_fits(function, task.model, dataset, task.preprocess)
     example = dataset.example
+    inputs = augmented_example(function, task, example, min(batch_size, len(dataset))) if training else None
+    shapes = check_model_fits(function, task.model, dataset, task.preprocess, inputs)
     check_on_batch(function, task, with_batch(example, min(batch_size, len(dataset))), shapes, augmented=training)
     # The labels of a stream are its classes' numbers; to read them all would take long.
     targets = np.arange(dataset.num_classes) if isinstance(dataset, Stream) else dataset.targets
@@ -201,6 +202,13 @@ def check_class_numbers(function: str, task: Task, outputs: Any, targets: Any) -
 def is_of_classes(loss: Loss) -> bool:
     """Whether a loss is one of jaxdl's losses for class numbers."""
     return loss is cross_entropy or isinstance(loss, label_smoothing)
+
+
+def augmented_example(function: str, task: Task, example: Batch, batch: int) -> Any:
+    """Structs of the inputs of one example of such a batch after augmentation, which may crop it."""
+    if task.augment is None:
+        return example.inputs
+    return with_batch(_check_augment(function, task.augment, with_batch(example, batch)).inputs, 1)
 
 
 def with_batch(example: Any, batch: int) -> Any:
