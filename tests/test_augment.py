@@ -1,6 +1,7 @@
 """Colour, Cutout, mixing, test views and statistics of a set, against Pillow and NumPy; augmentation in training."""
 
 import colorsys
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -325,12 +326,18 @@ def test_in_a_loop_of_ones_own(trained):
 
 
 def test_crops_may_change_the_models_input():
-    """A dense layer for 20 x 20 pixels, trained on windows of 28 x 28."""
+    """A dense layer for 20 x 20 pixels, trained on windows of 28 x 28, evaluated on images that were cropped before."""
     train_set = random_dataset(48, (28, 28, 1))
+    middle = np.asarray(data.CenterCrop(20)(jax.random.split(jax.random.key(0), 48), train_set.images))
+    eval_set = dataclasses.replace(train_set, inputs=middle)
     model, tx = models.mlp(3, widths=(8,)), optim.sgd(0.01)
     state = train.init_state(model, tx, jax.random.key(0), (20, 20, 1))
     options = {"steps": 2, "batch_size": 16, "augment": data.RandomCropTo(20), "progress": False}
+    options |= {"eval_set": eval_set, "eval_every": 2}
     _, history = train.fit(state, model, tx, train_set, **options)
     members = train.population(model, tx, train_set, keys=jax.random.key(0)[None], **options)
     assert members.state.params["Dense_0"]["kernel"].shape == (1, 400, 8)
     np.testing.assert_allclose(members.histories[0].loss, history.loss, rtol=1e-4)
+    np.testing.assert_allclose(members.histories[0].eval_loss, history.eval_loss, rtol=1e-4)
+    with pytest.raises(ValueError, match="MLP"):
+        train.fit(state, model, tx, train_set, **(options | {"eval_set": train_set}))

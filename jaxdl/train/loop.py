@@ -34,7 +34,7 @@ from jaxdl.train.processes import lost_processes_named
 from jaxdl.train.run import Plan, Run
 from jaxdl.train.sharding import Parallel, make_layout
 from jaxdl.train.state import TrainState, check_state, check_variables
-from jaxdl.train.task import Augment, Preprocess, check_task, make_task
+from jaxdl.train.task import Augment, Preprocess, augmented_example, check_task, make_task
 from jaxdl.train.update import BatchNormMode, make_rule
 from jaxdl.train.watchers import EarlyStopping
 from jaxdl.tree import find_states
@@ -169,7 +169,8 @@ def fit(
     layout = make_layout("fit", devices, parallel, shard_state)
     check_integer("fit", "steps", steps, at_least=1)
     steps_per_epoch = train_set.steps_per_epoch(batch_size)
-    eval_every = check_evaluation("fit", train_set, eval_set, eval_every, steps_per_epoch, state)
+    trained_on = augmented_example("fit", task, train_set.example, batch_size)
+    eval_every = check_evaluation("fit", train_set, trained_on, eval_set, eval_every, steps_per_epoch, state)
     if scan is not None:
         check_flag("fit", "scan", scan)
     check_progress("fit", progress)
@@ -253,12 +254,16 @@ def tell(run: Run, watchers: Sequence[Watcher]) -> None:
 def check_evaluation(
     function: str,
     train_set: Dataset | Stream,
+    trained_on: Any,
     eval_set: Dataset | Stream | None,
     eval_every: int | None,
     steps_per_epoch: int,
     state: TrainState,
 ) -> int | None:
-    """Updates between evaluations, or None for none; raises `ValueError` if the set is missing or wrong."""
+    """Updates between evaluations, or None for none; raises `ValueError` if the set is missing or wrong.
+
+    `trained_on` are the structs of one example's inputs after augmentation, which may crop them.
+    """
     if eval_every is not None:
         check_integer(function, "eval_every", eval_every, at_least=1, remedy="leave it out for once an epoch")
     if eval_set is None:
@@ -276,11 +281,12 @@ def check_evaluation(
         )
         return None
     check_dataset(function, "eval_set", eval_set)
-    train_kind, eval_kind = ((s.example.inputs, len(s.class_names)) for s in (train_set, eval_set))
     require(
-        train_kind == eval_kind,
+        eval_set.example.inputs in (train_set.example.inputs, trained_on)
+        and len(eval_set.class_names) == len(train_set.class_names),
         f"{function}: train_set and eval_set must have inputs of equal shapes and dtypes and equally many classes, got "
-        f"{train_set!r} and {eval_set!r}; pass two splits of one data set",
+        f"{train_set!r} and {eval_set!r}; pass two splits of one data set (if augment crops, the images of eval_set may "
+        "be cropped before)",
     )
     return steps_per_epoch if eval_every is None else eval_every
 

@@ -172,7 +172,8 @@ def population(
     if eval_set is not None and isinstance(eval_set, Dataset | Stream):
         check_task(name, task, eval_set, batch_size, training=False)
     states = _first_states(task, tx, train_set, keys, hyperparams, batch_size)
-    eval_every = check_evaluation(name, train_set, eval_set, eval_every, steps_per_epoch, states[0])
+    trained_on = augmented_example(name, task, train_set.example, batch_size)
+    eval_every = check_evaluation(name, train_set, trained_on, eval_set, eval_every, steps_per_epoch, states[0])
     mesh = members_mesh(name, len(keys), devices)
     if via == "auto":
         via = _fastest(rule, shapes.convolutions, states[0], train_set, batch_size, mesh.size)
