@@ -339,5 +339,5 @@ def test_crops_may_change_the_models_input():
     assert members.state.params["Dense_0"]["kernel"].shape == (1, 400, 8)
     np.testing.assert_allclose(members.histories[0].loss, history.loss, rtol=1e-4)
     np.testing.assert_allclose(members.histories[0].eval_loss, history.eval_loss, rtol=1e-4)
-    with pytest.raises(ValueError, match="MLP"):
+    with pytest.raises(ValueError, match="the state does not belong to this MLP"):
         train.fit(state, model, tx, train_set, **(options | {"eval_set": train_set}))

@@ -440,7 +440,7 @@ CALLS = [
     (
         'data.stream("imagenet2012", data_dir="/nowhere")',
         "stream: 'imagenet2012' was not found in /nowhere || streams are not downloaded",
-        data.DatasetNotFoundError,
+        "data.DatasetNotFoundError",
     ),
     ('data.Stream("mine", "train", [], data.DecodeCenterCrop(8, 8), ("a",))', "there are no images"),
     (

@@ -184,7 +184,8 @@ def fit(
     shapes = check_task("fit", task, train_set, batch_size)
     check_variables("fit", model, state.variables, shapes)
     if eval_set is not None:
-        check_task("fit", task, eval_set, batch_size, training=False)
+        eval_shapes = check_task("fit", task, eval_set, batch_size, training=False)
+        check_variables("fit", model, state.variables, eval_shapes)
     check_watchers("fit", watch, eval_set, task.metrics_for(shapes.outputs, train_set.example.targets))
     check_order("fit", tx, state.params, state.batch_stats)
     step = int(state.step)

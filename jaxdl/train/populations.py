@@ -33,7 +33,7 @@ from jaxdl.train.losses import Loss, Metric, cross_entropy
 from jaxdl.train.preemption import signals_noted
 from jaxdl.train.run import Plan, Run
 from jaxdl.train.sharding import Spread
-from jaxdl.train.state import TrainState, init_state
+from jaxdl.train.state import TrainState, check_variables, init_state
 from jaxdl.train.task import Augment, Preprocess, Task, augmented_example, check_task, make_task, with_batch
 from jaxdl.train.together import Together
 from jaxdl.train.update import Rule, make_rule, train_step
@@ -169,9 +169,12 @@ def population(
     )
     shapes = check_task(name, task, train_set, batch_size)
     check_watchers(name, watch, eval_set, task.metrics_for(shapes.outputs, train_set.example.targets))
+    eval_shapes = None
     if eval_set is not None and isinstance(eval_set, Dataset | Stream):
-        check_task(name, task, eval_set, batch_size, training=False)
+        eval_shapes = check_task(name, task, eval_set, batch_size, training=False)
     states = _first_states(task, tx, train_set, keys, hyperparams, batch_size)
+    if eval_shapes is not None:
+        check_variables(name, model, states[0].variables, eval_shapes)
     trained_on = augmented_example(name, task, train_set.example, batch_size)
     eval_every = check_evaluation(name, train_set, trained_on, eval_set, eval_every, steps_per_epoch, states[0])
     mesh = members_mesh(name, len(keys), devices)

@@ -12,10 +12,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdl import data, ensemble, models, optim, train
 from jaxdl.mesh import MEMBERS, members_mesh
-from jaxdl.train.alone import Alone
+from jaxdl.train.alone import ResidentBatches
 from jaxdl.train.sharding import make_layout
-from jaxdl.train.task import Task
-from jaxdl.train.update import Rule
 
 KEY = jax.random.key(0)
 SET = random_dataset(120)
@@ -262,8 +260,8 @@ def test_zero_spreads_the_state():
     held = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves((state.params, state.opt_state)))
     assert held < 0.2 * total
     layout = make_layout("test", None, "sharded", shard_state=True)
-    work = Alone(Rule(Task(model), tx), layout, SET, None, False, 16)
-    assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(work._data))  # the data are not cut
+    data_and_order = ResidentBatches(SET, layout, 16).of(state, 0)
+    assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(data_and_order))  # the data are not cut
 
 
 def test_dropout_draws_on_each_device():
