@@ -286,8 +286,8 @@ def check_evaluation(
         eval_set.example.inputs in (train_set.example.inputs, trained_on)
         and len(eval_set.class_names) == len(train_set.class_names),
         f"{function}: train_set and eval_set must have inputs of equal shapes and dtypes and equally many classes, got "
-        f"{train_set!r} and {eval_set!r}; pass two splits of one data set (if augment crops, the images of eval_set may "
-        "be cropped before)",
+        f"{train_set!r} and {eval_set!r}; pass two splits of one data set (if augment crops, eval_set may be cropped "
+        "before)",
     )
     return steps_per_epoch if eval_every is None else eval_every
 
