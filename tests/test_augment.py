@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import SHARED
-from helpers import numbers, random_dataset
+from helpers import numbers, random_dataset, small_resnet
 from PIL import Image, ImageEnhance
 from scipy import stats
 
@@ -299,7 +299,7 @@ MIXED = data.Compose((data.CROP_AND_FLIP, data.Rotate(5), data.Cutout(2), data.M
 def trained():
     """What fit makes of a model, and what it was called with."""
     train_set = random_dataset(48, (9, 8, 3))
-    model, tx = models.resnet_cifar(8, 3), optim.momentum(0.02)
+    model, tx = small_resnet(3), optim.momentum(0.02)
     state = train.init_state(model, tx, jax.random.key(0), train_set)
     options = {"steps": 4, "batch_size": 16, "augment": MIXED, "progress": False}
     reached, history = train.fit(jax.tree.map(jnp.copy, state), model, tx, train_set, scan=False, **options)

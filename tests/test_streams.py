@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from helpers import started
+from helpers import small_resnet, started
 from PIL import Image
 
 from jaxdl import data, ensemble, models, optim, train
@@ -21,7 +21,7 @@ from jaxdl.data.streams import reading
 
 KEY = jax.random.key(3)
 SIDE = 32
-MODEL = models.resnet_cifar(8, num_classes=10)
+MODEL = small_resnet()
 TX = optim.momentum(0.05)
 NAMES = [f"class {number}" for number in range(10)]
 
@@ -117,7 +117,7 @@ def test_it_trains_and_evaluates_as_a_set_in_memory(trained, sets):
     np.testing.assert_array_equal(trained[1].eval_step, history.eval_step)
 
 
-@pytest.mark.parametrize("keys", ["of their own", "shared"])
+@pytest.mark.parametrize("keys", [pytest.param("of their own", marks=pytest.mark.slow), "shared"])
 def test_members_of_a_population_train_as_alone(streams, trained, keys, monkeypatch):
     """Each on the batches of its key. Members with one key read once."""
     readers = []
@@ -220,6 +220,22 @@ def test_waiting_is_reported(root, monkeypatch, caplog):
     stream, _ = opened(root, train_view=SlowView())
     next(data.batches(stream, KEY, 2, steps=1))
     assert "no batch of <pictures" in caplog.text
+
+
+@dataclasses.dataclass(frozen=True)
+class WrongView:
+    """A view with a mistake."""
+
+    size: int = SIDE
+
+    def __call__(self, encoded, generator):
+        raise KeyError("exif")
+
+
+def test_a_view_that_always_fails_does_not_train(root):
+    stream, _ = opened(root, train_view=WrongView())
+    with pytest.raises(data.StreamError, match=r"no image of a batch of <pict.*\.png cannot be read: KeyError: 'exif'"):
+        train.fit(fresh(stream), MODEL, TX, stream, steps=2, batch_size=24, progress=False)
 
 
 def files_of_every_kind(folder):

@@ -5,12 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import small_resnet
 
-from jaxdl import data, ensemble, models, optim, train
+from jaxdl import data, ensemble, optim, train
 
 KEY = jax.random.key(0)
 TEST = data.load("fashion_mini")[1][:60]
-MODEL = models.resnet_cifar(8, num_classes=10)
+MODEL = small_resnet()
 
 
 def corners(images):

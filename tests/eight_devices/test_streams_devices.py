@@ -37,7 +37,8 @@ def alone(streams):
 
 
 @pytest.mark.parametrize(
-    ("parallel", "devices"), [("sharded", 8), pytest.param("pmap", 8, marks=pytest.mark.slow), ("pmap", 2)]
+    ("parallel", "devices"),
+    [("sharded", 8), pytest.param("pmap", 8, marks=pytest.mark.slow), pytest.param("pmap", 2, marks=pytest.mark.slow)],
 )
 def test_devices_share_a_stream(streams, alone, parallel, devices):
     state, history = trained(streams, parallel, devices)

@@ -20,10 +20,11 @@ _AHEAD = 2  # batches that wait for the devices
 _LARGE = 20_000  # images from which on worker processes are worth their start
 _PATIENCE = 10.0  # seconds without a batch after which the log says so
 _WARNED = 3  # damaged images that are named one by one
+_HOPELESS = 4  # a batch of at least so many images, all of them damaged, is an error: the view or the disk is at fault
 
 
 class StreamError(RuntimeError):
-    """A stream could not be read: a worker process died, or with `strict` an image could not be decoded."""
+    """A stream could not be read: a worker process died, no image of a batch could be read, or with `strict` one."""
 
 
 class DamagedImageWarning(UserWarning):
@@ -120,6 +121,9 @@ class Reader:
                 self.close()
                 raise StreamError(f"reading {self._stream!r} failed: {found}") from found
             images, labels, problems = found
+            if len(problems) == len(labels) >= _HOPELESS:
+                self.close()
+                raise StreamError(f"no image of a batch of {self._stream!r} could be read: {problems[0]}")
             self._warn(problems)
             return Batch(images, labels)
 
@@ -131,7 +135,7 @@ class Reader:
                 self._queue.get_nowait()
             except queue.Empty:
                 break
-        self._thread.join()
+        self._thread.join(_PATIENCE)  # it may hang with the disk; it does not outlive this process
         if self._damaged > _WARNED:
             warnings.warn(
                 f"{self._damaged} images of {self._stream!r} could not be read; black images took their places",

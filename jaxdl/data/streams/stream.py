@@ -27,7 +27,7 @@ class Stream:
     number of the step.
 
     An image that cannot be decoded is replaced by a black one, and a `DamagedImageWarning` names it; with `strict` it
-    is a `StreamError`.
+    is a `StreamError`, and so is a batch of which no image can be decoded.
 
     Attributes:
       name: the data set's name.
