@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import os
 import queue
+import signal
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -156,6 +157,10 @@ class Reader:
 
     def _fill(self, batches: Any) -> None:
         """The thread: puts batches into the queue, then None, or the exception that ended reading."""
+        if hasattr(signal, "pthread_sigmask"):
+            # Inherited by the workers: Ctrl-C is the main process's, which ends them. One that Ctrl-C ended while it
+            # was starting was waited for without an end.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         end: Any = None
         iterator = None
         try:
