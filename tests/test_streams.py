@@ -155,7 +155,7 @@ def test_batches_are_those_of_a_set_in_memory(streams, sets):
 
 
 def test_epochs_planned_in_blocks(streams, sets, monkeypatch):
-    monkeypatch.setattr("jaxdl.data.streams.order._PLANNED", 150)  # two epochs of 72
+    monkeypatch.setattr("jaxdl.data.streams.order._PLANNED", 170)  # two epochs of 80 images
     found, expected = (list(data.batches(s[0], KEY, 24, start=2, steps=17)) for s in (streams, sets))
     assert_equal(found, expected)
 

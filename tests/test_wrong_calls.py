@@ -439,7 +439,7 @@ CALLS = [
     ("data.stream(3)", "name must be a data set's name, got name=3"),
     (
         'data.stream("imagenet2012", data_dir="/nowhere")',
-        "stream: 'imagenet2012' was not found in /nowhere || streams are not downloaded",
+        'stream: \'imagenet2012\' was not found in /nowhere || streams are not downloaded || tfds.builder("imagenet2012", data_dir="DIR", file_format="array_record")',
         "data.DatasetNotFoundError",
     ),
     ('data.Stream("mine", "train", [], data.DecodeCenterCrop(8, 8), ("a",))', "there are no images"),

@@ -136,7 +136,7 @@ def batches(
         def order(epoch):
             return np.asarray(epoch_order(key, epoch, examples=len(dataset), batch_size=batch_size))
 
-        return training_batches(dataset, order, key, start=start, until=steps, mine=mine)
+        return training_batches(dataset, order, key, batch_size, start=start, until=steps, mine=mine)
     return _batches(
         dataset, key, batch_size, per_epoch, itertools.count(start) if steps is None else range(start, steps), mine
     )

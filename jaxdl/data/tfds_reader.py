@@ -120,11 +120,15 @@ def _newest(name: str, root: Path) -> Source | None:
 
 def _missing(name: str, root: Path, reason: str, function: str = "load") -> DatasetNotFoundError:
     absent = "" if root.is_dir() else ", a folder that does not exist"
+    command = f"python -m jaxdl.data.prepare {name} --data-dir DIR"
+    if name not in NAMES:
+        prepare = f'tfds.builder("{name}", data_dir="DIR", file_format="array_record").download_and_prepare()'
+        command = f"python -c 'import tensorflow_datasets as tfds; {prepare}'"
     return DatasetNotFoundError(
         f"{function}: {name!r} was not found in {root}{absent} (as {name}/<version>/ in array_record format), "
         f"{reason}. "
         f"Prepare it where there is a network:\n"
-        f'    pip install "jaxdl[prepare]" && python -m jaxdl.data.prepare {name} --data-dir DIR\n'
+        f'    pip install "jaxdl[prepare]" && {command}\n'
         f"then copy DIR here and pass data_dir=DIR or set TFDS_DATA_DIR=DIR."
     )
 

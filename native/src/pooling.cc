@@ -29,7 +29,7 @@ const PoolingRows& Rows() {
   static const PoolingRows& best = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                                            __builtin_cpu_supports("avx512vl")
                                        ? kAvx512Rows
-                                   : __builtin_cpu_supports("avx2") ? kAvx2Rows
+                                   : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? kAvx2Rows
                                                                     : kBaselineRows;
   return best;
 #else

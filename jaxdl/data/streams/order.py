@@ -16,6 +16,7 @@ def training_batches(
     stream: Stream,
     order: Callable[[int], np.ndarray],
     key: jax.Array,
+    batch_size: int,
     *,
     start: int,
     until: int | None,
@@ -27,16 +28,15 @@ def training_batches(
       stream: the stream.
       order: the numbers [steps in an epoch, batch_size] of an epoch's images, by the number of the epoch.
       key: the training state's. The random numbers of a view depend on it, on the step and on the place in the batch.
+      batch_size: images in a batch, of all processes.
       start: number of the first step.
       until: number of the step after the last one.
       mine: the part of a batch that this process reads.
     """
     seed = int(np.random.SeedSequence(np.asarray(jax.random.key_data(key)).ravel().tolist()).generate_state(1, "u8")[0])
-    step = start
+    step, per_epoch = start, stream.steps_per_epoch(batch_size)
+    epochs = max(1, _PLANNED // len(stream))
     while until is None or step < until:
-        first = order(0)
-        per_epoch, batch_size = first.shape
-        epochs = max(1, _PLANNED // first.size)
         begin = step // per_epoch
         end = (begin + epochs) * per_epoch
         end = end if until is None else min(end, until)
