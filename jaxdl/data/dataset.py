@@ -7,13 +7,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl.arguments import check_integer, check_key, check_real, require, shown
+from jaxdl.arguments import require, shown
 from jaxdl.data.dataset_checks import check_class_names, check_inputs, check_standardize, check_targets
+from jaxdl.data.split import Split
 from jaxdl.typing import Arrays, Batch
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Dataset:
+class Dataset(Split):
     """One split of a data set. Its arrays are read-only.
 
     Images with class numbers are the usual case: uint8 [n, height, width, channels] and int32 [n]. Inputs and targets
@@ -120,21 +121,6 @@ class Dataset:
 
         return Batch(jax.tree.map(struct, self.inputs), jax.tree.map(struct, self.targets))
 
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Updates in one epoch: n // batch_size. The examples left over differ from epoch to epoch.
-
-        Raises:
-          ValueError: `batch_size` is below 1 or above the number of examples.
-        """
-        check_integer("steps_per_epoch", "batch_size", batch_size, at_least=1)
-        require(
-            batch_size <= len(self),
-            f"steps_per_epoch: batch_size={batch_size} is more than the {len(self)} "
-            f"{'images' if self.is_of_images else 'examples'} of {self!r}; "
-            f"pass batch_size <= {len(self)}",
-        )
-        return len(self) // batch_size
-
     def __getitem__(self, rows: slice) -> "Dataset":
         """Part of the split, `train_set[:8000]` for example, with the same `standardize`.
 
@@ -188,38 +174,6 @@ class Dataset:
             f"take: rows must be in 0..{len(self) - 1}, got {array.min()}..{array.max()}; they are counted from 0",
         )
         return self._at(array)
-
-    def split_at_random(self, share: float, key: jax.Array) -> tuple["Dataset", "Dataset"]:
-        """Splits the examples into two parts at random.
-
-        Args:
-          share: the first part's share of the examples, in (0, 1); the number of examples is rounded.
-          key: `jax.random.key(seed)`; the same key gives the same parts.
-
-        Returns:
-          Two sets, with the same `standardize` as this one.
-
-        Raises:
-          ValueError: an argument is wrong, or a part would be empty.
-
-        Example:
-          >>> import jax
-          >>> from jaxdl import data
-          >>> train_set, _ = data.load("fashion_mini")
-          >>> train_set, held_out = train_set.split_at_random(0.9, jax.random.key(0))
-          >>> len(train_set), len(held_out)
-          (9000, 1000)
-        """
-        number: Any = np.asarray(share) if isinstance(share, jax.Array) else share
-        check_real("split_at_random", "share", number, at_least=0, below=1, remedy="pass 0.9 for example")
-        check_key("split_at_random", "key", key)
-        first = round(float(share) * len(self))
-        require(
-            0 < first < len(self),
-            f"split_at_random: share={share} of {len(self)} examples leaves one part empty; pass a share such as 0.9",
-        )
-        rows = np.asarray(jax.random.permutation(key, len(self)))
-        return self._at(rows[:first]), self._at(rows[first:])
 
     def _at(self, rows: Any) -> "Dataset":
         inputs, targets = jax.tree.map(lambda array: array[rows], (self.inputs, self.targets))

@@ -8,6 +8,17 @@ jaxdl is imported, switches it off.
 
 from jaxdl.native.convolution import CONVOLUTIONS, convolve, convolves
 from jaxdl.native.package import VERSION, convolutions
-from jaxdl.native.pooling import avg_pool, max_pool, pools
+from jaxdl.native.pooling import Windows, avg_pool, max_pool, pixels_by_place, pools
 
-__all__ = ["CONVOLUTIONS", "VERSION", "avg_pool", "convolutions", "convolve", "convolves", "max_pool", "pools"]
+__all__ = [
+    "CONVOLUTIONS",
+    "VERSION",
+    "Windows",
+    "avg_pool",
+    "convolutions",
+    "convolve",
+    "convolves",
+    "max_pool",
+    "pixels_by_place",
+    "pools",
+]

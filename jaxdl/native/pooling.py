@@ -73,8 +73,8 @@ def avg_pool(x: jax.Array, *, window: int, stride: int, padding: tuple[Pair, Pai
     return package.bind(_mean, x, settings=Windows((x.shape[1], x.shape[2]), window, stride, padding))
 
 
-def _parts(x: jax.Array, windows: Windows, outside: float) -> list[jax.Array]:
-    """For each place in a window, in row order, the pixels that lie there."""
+def pixels_by_place(x: jax.Array, windows: Windows, outside: float) -> list[jax.Array]:
+    """For each place in a window, in row order, the pixels that lie there; also for `layers`, where XLA pools."""
     x = lax.pad(x, jnp.asarray(outside, x.dtype), [(0, 0, 0), *((*pad, 0) for pad in windows.padding), (0, 0, 0)])
     rows, columns = ((count - 1) * windows.stride + 1 for count in windows.counts)
     steps = (1, windows.stride, windows.stride, 1)
@@ -86,7 +86,7 @@ def _parts(x: jax.Array, windows: Windows, outside: float) -> list[jax.Array]:
 
 
 def _max_of_xla(x, *, settings):
-    best, *others = _parts(x, settings, -jnp.inf)
+    best, *others = pixels_by_place(x, settings, -jnp.inf)
     places = jnp.zeros(best.shape, jnp.uint8)
     for number, part in enumerate(others, 1):
         takes = (part > best) | jnp.isnan(part)
@@ -95,12 +95,12 @@ def _max_of_xla(x, *, settings):
 
 
 def _pick_of_xla(x, places, *, settings):
-    return sum(jnp.where(places == number, part, 0) for number, part in enumerate(_parts(x, settings, 0)))
+    return sum(jnp.where(places == number, part, 0) for number, part in enumerate(pixels_by_place(x, settings, 0)))
 
 
 def _mean_of_xla(x, *, settings):
     inside = jnp.ones((1, *x.shape[1:3], 1), x.dtype)
-    return sum(_parts(x, settings, 0)) / sum(_parts(inside, settings, 0))
+    return sum(pixels_by_place(x, settings, 0)) / sum(pixels_by_place(inside, settings, 0))
 
 
 def _transpose_of_xla(linear: Callable[..., Any]) -> Callable[..., jax.Array]:

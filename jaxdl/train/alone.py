@@ -3,15 +3,16 @@
 import functools
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdl import optim
-from jaxdl.data import Dataset, Stream, batches, epoch_order
+from jaxdl.data import Dataset, Stream
 from jaxdl.program_cache import remembered
+from jaxdl.train.batch_sources import Batches, ResidentBatches, StreamedBatches
 from jaxdl.train.evaluation import Evaluator
 from jaxdl.train.history import Metrics, judgement
 from jaxdl.train.pace import Pace
@@ -155,65 +156,6 @@ class Alone:
         seconds = time.perf_counter() - start
         self._pace.took(len(metrics.loss), seconds)
         return metrics, seconds
-
-
-class Batches(Protocol):
-    """What the compiled functions take in the place of data."""
-
-    def of(self, state: TrainState, step: int) -> Any:
-        """The data of a step."""
-        ...
-
-    def forget(self) -> None:
-        """Forgets what depends on the state's key."""
-        ...
-
-
-class ResidentBatches:
-    """A data set on the devices, and the order of its examples in an epoch: the same for all steps of an epoch."""
-
-    def __init__(self, train_set: Dataset, layout: Layout, batch_size: int):
-        self._layout, self._examples, self._batch_size = layout, len(train_set), batch_size
-        self._steps_per_epoch = train_set.steps_per_epoch(batch_size)
-        self._data = layout.replicate((train_set.inputs, train_set.targets))
-        self._epoch, self._order = -1, None
-
-    def of(self, state: TrainState, step: int) -> Any:
-        """The data set and the order."""
-        if self._epoch != step // self._steps_per_epoch:
-            self._epoch = step // self._steps_per_epoch
-            key = self._layout.collect(state.key)
-            order = epoch_order(key, self._epoch, examples=self._examples, batch_size=self._batch_size)
-            self._order = self._layout.place_order(order)
-        return self._data, self._order
-
-    def forget(self) -> None:
-        """The order is made anew at the next step."""
-        self._epoch = -1
-
-
-class StreamedBatches:
-    """The batches of a stream, one for each step, which is put on the devices."""
-
-    def __init__(self, train_set: Stream, layout: Layout, batch_size: int, steps: int):
-        self._stream, self._layout, self._batch_size, self._steps = train_set, layout, batch_size, steps
-        self._batches: Any = None
-        self._next = 0  # the step of the batch that comes next
-
-    def of(self, state: TrainState, step: int) -> Any:
-        """The batch."""
-        if self._batches is None or self._next != step:
-            self.forget()
-            key = self._layout.collect(state.key)
-            self._batches = batches(self._stream, key, self._batch_size, start=step, steps=self._steps)
-        self._next = step + 1
-        return self._layout.place_batch(next(self._batches))
-
-    def forget(self) -> None:
-        """Ends the reading; it begins anew at the next step."""
-        if self._batches is not None:
-            self._batches.close()
-            self._batches = None
 
 
 @remembered()

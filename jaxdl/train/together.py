@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl import optim
-from jaxdl.data import Dataset, Stream, batches, epoch_order
+from jaxdl.data import Dataset, Stream, epoch_order
 from jaxdl.mesh import Members
 from jaxdl.program_cache import remembered
 from jaxdl.train.alone import many_steps, no_metrics, step_in_order
+from jaxdl.train.batch_sources import MemberBatches
 from jaxdl.train.evaluation import Evaluator
 from jaxdl.train.history import Metrics, judgement
 from jaxdl.train.pace import Pace
@@ -53,7 +54,7 @@ class Together:
         self._where = where
         self._evaluator = None if eval_set is None else Evaluator(rule.task, eval_set, where)
         if isinstance(train_set, Stream):
-            self._streams = StreamsOfMembers(train_set, where, batch_size, steps)
+            self._streams = MemberBatches(train_set, where, batch_size, steps)
             self._one = _compiled_on_batches(rule, where)
         else:
             self._streams = None
@@ -107,7 +108,7 @@ class Together:
     def close(self) -> None:
         """Ends the threads and processes that read streams."""
         if self._streams is not None:
-            self._streams.close()
+            self._streams.forget()
 
     def evaluate(self, state: TrainState) -> Metrics:
         """Means over the evaluation set, float64 [members]."""
@@ -132,37 +133,6 @@ class Together:
     def one(self, state: TrainState, member: int) -> TrainState:
         """The state of one member."""
         return jax.tree.map(lambda leaf: leaf[member], state)
-
-
-class StreamsOfMembers:
-    """The batches of a stream for each member, [members, batch, ...]. Members with the same key share their reading."""
-
-    def __init__(self, train_set: Stream, where: Members, batch_size: int, steps: int):
-        self._stream, self._where, self._batch_size, self._steps = train_set, where, batch_size, steps
-        self._readers: list[Iterator[Any]] = []
-        self._of_member: np.ndarray = np.zeros(0, int)
-        self._next = -1
-
-    def of(self, state: TrainState, step: int) -> Any:
-        """The batches of a step."""
-        if step != self._next:
-            self.close()
-            data = np.asarray(jax.random.key_data(state.key))
-            _, first, self._of_member = np.unique(data, axis=0, return_index=True, return_inverse=True)
-            self._readers = [
-                batches(self._stream, state.key[i], self._batch_size, start=step, steps=self._steps)
-                for i in first.tolist()
-            ]
-        self._next = step + 1
-        found = [next(reader) for reader in self._readers]
-        mine = [found[number] for number in self._of_member.ravel()]
-        return self._where.place(jax.tree.map(lambda *parts: np.stack(parts), *mine))
-
-    def close(self) -> None:
-        """Ends the reading."""
-        for reader in self._readers:
-            reader.close()  # type: ignore[attr-defined]
-        self._readers, self._next = [], -1
 
 
 @remembered()

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdl import data, ensemble, models, optim, train
 from jaxdl.mesh import MEMBERS, members_mesh
-from jaxdl.train.alone import ResidentBatches
+from jaxdl.train.batch_sources import ResidentBatches
 from jaxdl.train.sharding import make_layout
 
 KEY = jax.random.key(0)

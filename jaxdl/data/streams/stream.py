@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.arguments import check_flag, check_integer, check_key, check_real, require, shown
+from jaxdl.arguments import check_flag, check_integer, require, shown
+from jaxdl.data.split import Split
 from jaxdl.data.standardization import Standardize
 from jaxdl.data.streams.sources import Part, Source
 from jaxdl.data.streams.views import View
@@ -19,7 +20,7 @@ IMAGENET_STANDARDIZE = Standardize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Stream:
+class Stream(Split):
     """One split of a data set of images with classes that is read while it is used: it may be of any size.
 
     `data.folder` and `data.stream` make streams. They are passed to `train.fit`, `train.evaluate`, `ensemble.evaluate`
@@ -101,20 +102,6 @@ class Stream:
         """Shapes and dtypes of a batch of one example, as trees of `jax.ShapeDtypeStruct`."""
         return Batch(jax.ShapeDtypeStruct((1, *self.image_shape), jnp.uint8), jax.ShapeDtypeStruct((1,), jnp.int32))
 
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Updates in one epoch: n // batch_size. The images left over differ from epoch to epoch.
-
-        Raises:
-          ValueError: `batch_size` is below 1 or above the number of images.
-        """
-        check_integer("steps_per_epoch", "batch_size", batch_size, at_least=1)
-        require(
-            batch_size <= len(self),
-            f"steps_per_epoch: batch_size={batch_size} is more than the {len(self)} images of {self!r}; "
-            f"pass batch_size <= {len(self)}",
-        )
-        return len(self) // batch_size
-
     def take(self, rows: Any) -> "Stream":
         """The images at these rows, in their order.
 
@@ -134,22 +121,3 @@ class Stream:
             f"take: rows must be in 0..{len(self) - 1}, got {array.min()}..{array.max()}",
         )
         return dataclasses.replace(self, source=Part(self.source, array))
-
-    def split_at_random(self, share: float, key: jax.Array) -> tuple["Stream", "Stream"]:
-        """Splits the images into two parts at random, the first with `share` of them; see `Dataset.split_at_random`.
-
-        Both parts keep the view: give the part to evaluate on another one,
-        `dataclasses.replace(held_out, view=data.DecodeCenterCrop(224))`.
-
-        Raises:
-          ValueError: an argument is wrong, or a part would be empty.
-        """
-        check_real("split_at_random", "share", share, at_least=0, below=1, remedy="pass 0.9 for example")
-        check_key("split_at_random", "key", key)
-        first = round(share * len(self))
-        require(
-            0 < first < len(self),
-            f"split_at_random: share={share} of {len(self)} images leaves one part empty; pass a share such as 0.9",
-        )
-        rows = np.asarray(jax.random.permutation(key, len(self)))
-        return self.take(rows[:first]), self.take(rows[first:])

@@ -43,12 +43,12 @@ def max_pool(
     stride, pads = _geometry("max_pool", x, window, stride, padding, ceil_mode)
     if native.pools(x, window=window, stride=stride):
         return native.max_pool(x, window=window, stride=stride, padding=pads)
-    lowest = jnp.array(-jnp.inf, x.dtype)
     if jax.default_backend() != "cpu":
+        lowest = jnp.array(-jnp.inf, x.dtype)
         return lax.reduce_window(
             x, lowest, lax.max, (1, window, window, 1), (1, stride, stride, 1), ((0, 0), *pads, (0, 0))
         )
-    best, *others = _slices(_pad(x, pads, lowest), window, stride)
+    best, *others = native.pixels_by_place(x, native.Windows((x.shape[1], x.shape[2]), window, stride, pads), -np.inf)
     for part in others:
         # Only a greater value (or NaN) replaces the best one, so that the first of equal values gets the gradient.
         best = lax.select((part > best) | jnp.isnan(part), part, best)
@@ -83,7 +83,7 @@ def avg_pool(
     for side, (before, after) in zip(x.shape[1:3], pads, strict=True):
         inside = np.pad(np.ones(side), (before, after))
         counts.append(np.lib.stride_tricks.sliding_window_view(inside, window)[::stride].sum(1))
-    total = sum(_slices(_pad(x, pads, jnp.zeros((), x.dtype)), window, stride))
+    total = sum(native.pixels_by_place(x, native.Windows((x.shape[1], x.shape[2]), window, stride, pads), 0.0))
     return total / jnp.asarray(np.outer(*counts)[..., None], x.dtype)
 
 
@@ -179,21 +179,6 @@ def _geometry(function: str, x, window, stride, padding, ceil_mode):
         extra = stride - beyond if ceil_mode and beyond and last_start < side + padding else 0
         pads.append((padding, padding + extra))
     return stride, tuple(pads)
-
-
-def _pad(x, pads, value):
-    return x if pads == ((0, 0), (0, 0)) else lax.pad(x, value, [(0, 0, 0), *((*p, 0) for p in pads), (0, 0, 0)])
-
-
-def _slices(x, window, stride):
-    """For each place in a window, the pixels that lie there: window * window arrays in row order."""
-    batch, height, width, channels = x.shape
-    rows, columns = (height - window) // stride * stride + 1, (width - window) // stride * stride + 1
-    return [
-        lax.slice(x, (0, i, j, 0), (batch, i + rows, j + columns, channels), (1, stride, stride, 1))
-        for i in range(window)
-        for j in range(window)
-    ]
 
 
 def _region_means(n: int, size: int) -> np.ndarray:
