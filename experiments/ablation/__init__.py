@@ -1,0 +1,27 @@
+"""The form of all experiments: settings, cases, a measure, comparisons. `docs/ablations.md` shows how to write one."""
+
+from experiments.ablation.ablation import Ablation
+from experiments.ablation.case import Case, Measured, Paper
+from experiments.ablation.figures import Bars, Curves, Heat
+from experiments.ablation.measures import Work, train_and_test
+from experiments.ablation.rows import Curve, Results, Row
+from experiments.ablation.settings import Settings
+from experiments.ablation.verdict import Comparison, Verdict
+
+__all__ = [
+    "Ablation",
+    "Bars",
+    "Case",
+    "Comparison",
+    "Curve",
+    "Curves",
+    "Heat",
+    "Measured",
+    "Paper",
+    "Results",
+    "Row",
+    "Settings",
+    "Verdict",
+    "Work",
+    "train_and_test",
+]

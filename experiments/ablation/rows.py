@@ -1,0 +1,106 @@
+"""Results as tidy rows: case, seed, metric, value; and curves."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Row(NamedTuple):
+    """One number of one run."""
+
+    case: str
+    seed: int
+    metric: str
+    value: float  # NaN if the run does not have it
+
+
+class Curve(NamedTuple):
+    """One curve of one run."""
+
+    case: str
+    seed: int
+    name: str
+    x: list[float]
+    y: list[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What the finished runs of an experiment gave.
+
+    Attributes:
+      cases: their names, in the order of the experiment.
+      rows: the numbers.
+      curves: the curves.
+      diverged: why a run stopped before its end, by (case, seed).
+      listed: the cases that tables show; by default all.
+    """
+
+    cases: tuple[str, ...]
+    rows: Sequence[Row]
+    curves: Sequence[Curve] = ()
+    diverged: dict[tuple[str, int], str] = dataclasses.field(default_factory=dict)
+    listed: tuple[str, ...] = ()
+
+    def values(self, metric: str, case: str) -> dict[int, float]:
+        """The numbers of a case by seed; runs that do not have them are left out."""
+        return {
+            row.seed: row.value
+            for row in self.rows
+            if row.metric == metric and row.case == case and math.isfinite(row.value)
+        }
+
+    def seeds(self, case: str) -> list[int]:
+        """The seeds of a case's runs, also of those that diverged."""
+        return sorted({row.seed for row in self.rows if row.case == case} | {s for c, s in self.diverged if c == case})
+
+    def metrics(self) -> list[str]:
+        """All names of metrics, in the order in which they came."""
+        return list(dict.fromkeys(row.metric for row in self.rows))
+
+    def curve(self, name: str, case: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """The x [n] and y [seeds, n] of a case's curves of that name, or None if it has none.
+
+        Curves of runs that ended early are cut where the shortest ends.
+        """
+        found = [curve for curve in self.curves if curve.name == name and curve.case == case]
+        if not found:
+            return None
+        length = min(len(curve.x) for curve in found)
+        y = np.array([curve.y[:length] for curve in found], float)
+        return np.array(found[0].x[:length], float), y
+
+    def with_rows(self, rows: Iterable[Row], cases: Sequence[str] = ()) -> "Results":
+        """With further rows, of further cases too."""
+        return dataclasses.replace(self, rows=[*self.rows, *rows], cases=(*self.cases, *cases))
+
+
+def best_of(
+    results: Results,
+    groups: Mapping[str, Sequence[str]],
+    metric: str,
+    *,
+    among: Callable[[Sequence[float]], float] = min,
+) -> dict[str, str]:
+    """For each group of cases the one with the best mean of a metric; only cases all of whose runs have it count.
+
+    Args:
+      results: what was measured.
+      groups: names of cases, by the name of the group.
+      metric: the metric that decides.
+      among: `min` or `max`.
+    """
+    best: dict[str, str] = {}
+    for group, cases in groups.items():
+        means: dict[str, Any] = {}
+        for case in cases:
+            found = results.values(metric, case)
+            if found and len(found) == len(results.seeds(case)):
+                means[case] = float(np.mean(list(found.values())))
+        if means:
+            winner = among(list(means.values()))
+            best[group] = next(case for case, mean in means.items() if mean == winner)
+    return best
