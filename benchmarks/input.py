@@ -29,6 +29,7 @@ CHANGES = {
     'RandomCrop(4, "reflect")': data.RandomCrop(4, "reflect"),
     "RandomCropTo(28)": data.RandomCropTo(28),
     "RandomFlip()": data.RandomFlip(),
+    "AlternatingFlip(390)": data.AlternatingFlip(390).at_step(0),
     "CROP_AND_FLIP": data.CROP_AND_FLIP,
     "RandomResizedCrop(32)": data.RandomResizedCrop(32),
     "Translate(4)": data.Translate(4),

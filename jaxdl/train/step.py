@@ -81,7 +81,8 @@ def make_step(
       preprocess: pure function from a batch of inputs to the model's inputs; needed if they are uint8.
       augment: pure function (keys [batch], inputs) -> inputs, or (keys, inputs, targets) -> (inputs, targets), applied
         before `preprocess`: `data.CROP_AND_FLIP`. Its random numbers depend on the state's key, the step and the
-        example's place in the batch, not on the devices.
+        example's place in the batch, not on the devices. If it has a method `at_step(step)`, as `data.AlternatingFlip`,
+        it is called first, and what it returns is applied.
       accumulate: number of parts in which the gradient is computed, one after the other, to save memory; must divide
         the examples of each device. Part j has the examples j, j + accumulate, ... of the batch. BatchNorm then
         normalises by the part.
