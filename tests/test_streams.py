@@ -18,6 +18,7 @@ from PIL import Image
 
 from jaxdl import data, ensemble, models, optim, train
 from jaxdl.data.streams import reading
+from jaxdl.data.streams.order import chunks
 
 KEY = jax.random.key(3)
 SIDE = 32
@@ -139,6 +140,39 @@ def test_evaluation_counts_every_image_once(streams, sets):
         found, expected = (train.evaluate(MODEL, state, s[1], batch_size=batch_size) for s in (streams, sets))
         np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-6)
         assert found.error == expected.error
+
+
+@pytest.mark.parametrize("size", [3, 7, 40])
+def test_each_process_reads_its_parts(streams, sets, size, monkeypatch):
+    """Together they read every image once, in the order of the rows."""
+    read = []
+    monkeypatch.setattr(
+        "jaxdl.data.streams.order.Reader", lambda *args, **how: read.append(args[1]) or reading.Reader(*args, **how)
+    )
+    pictures, labels = np.zeros_like(sets[1].images), np.full(40, -1)
+    shares = [(0, 2), (3, 1)]  # the parts of two processes with two devices each
+    for mine in shares:
+        for number, (batch, real) in enumerate(chunks(streams[1], size, parts=4, mine=mine)):
+            assert batch.inputs.shape == (2 * size, SIDE, SIDE, 3)
+            for place, (part, count) in enumerate(zip(mine, real, strict=True)):
+                rows = (number * 4 + part) * size + np.arange(count)
+                found = slice(place * size, place * size + count)
+                pictures[rows], labels[rows] = batch.inputs[found], batch.targets[found]
+    np.testing.assert_array_equal(pictures, sets[1].images)
+    np.testing.assert_array_equal(labels, sets[1].labels)
+    np.testing.assert_array_equal(np.sort(np.concatenate(read)), np.arange(40))
+
+
+def test_statistics(streams, sets, monkeypatch, capsys):
+    """Those of the same images in memory, to the last bit; a long pass shows its progress."""
+    assert data.PcaColor.of(streams[0]) == data.PcaColor.of(sets[0].images)
+    assert "PcaColor" not in capsys.readouterr().err
+    monkeypatch.setattr("jaxdl.data.image_sums._LONG", 80)
+    found = data.SubtractMeanImage.of(streams[0]).mean
+    np.testing.assert_allclose(found, sets[0].images.mean(0, dtype=np.float64), rtol=1e-6)
+    assert "80/80" in capsys.readouterr().err
+    part = np.arange(0, 80, 3)
+    assert data.PcaColor.of(streams[0].take(part)) == data.PcaColor.of(sets[0].images[part])
 
 
 def test_ensembles(streams, sets):

@@ -171,7 +171,7 @@ class Step:
         layout = self._layout
         if state.step.sharding != layout.whole:
             state = self.place(state)
-        here = sum(device.process_index == jax.process_index() for device in layout.devices)
+        here = len(layout.here)
         if len_of(batch) % here == 0:
             self._check(len_of(batch) // here)
             return self._evenly(state, layout.place_batch(batch))
