@@ -216,6 +216,7 @@ def test_worker_processes_give_the_same_batches(root):
         found.append([next(batches) for _ in range(6)])
         batches.close()
     assert_equal(*found)
+    assert all(type(array) is np.ndarray for batch in found[1] for array in batch)  # not in grain's shared memory
     assert children() == []
 
 
@@ -224,6 +225,32 @@ def children():
     done = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
     lines = [line for line in done.stdout.splitlines() if "ps -o" not in line and "resource_tracker" not in line]
     return [int(line.split()[0]) for line in lines if "forkserver" not in line]
+
+
+KEPT = """
+import sys
+import jax
+from jaxdl import data
+
+if __name__ == "__main__":
+    stream, _ = data.folder(sys.argv[1], train_view=data.DecodeCenterCrop(32), workers=2)
+    kept = list(data.batches(stream, jax.random.key(0), 16, steps=12))
+    on_device = [jax.device_put(batch.inputs) for batch in kept]
+    unfinished = data.batches(stream, jax.random.key(0), 16)  # without an end
+    for _ in range(3):
+        next(unfinished)
+"""
+
+
+@pytest.mark.slow
+def test_nothing_is_left_in_shared_memory(root, tmp_path):
+    """Where batches are kept until Python ends, and one reader still reads: multiprocessing would warn."""
+    script = tmp_path / "script.py"
+    script.write_text(KEPT)
+    done = subprocess.run(
+        [sys.executable, str(script), str(root)], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.slow
@@ -479,6 +506,8 @@ def test_ctrl_c_ends_the_workers(root, tmp_path):
     assert child.returncode == 1
     assert "TrainingInterruptedError: fit: interrupted after" in errors
     assert "StreamError" not in errors
+    assert "Process grain" not in errors, "a worker was interrupted, too"
+    assert "leaked" not in errors
     assert not any_left(script)
 
 
