@@ -107,8 +107,8 @@ def train_step(
 def _measure(shared: Any, split: Any, *, rule: Rule, spread: Spread, asked: Requests, gradient: bool) -> Any:
     """Loss, metrics, the model's new collections and the gradient, as means over the examples of all devices.
 
-    It runs on each device with its part of the examples. `shared` is (params, collections, loss scale, keys,
-    step, data).
+    It runs on each device with its part of the examples. `shared` is (params, collections, loss scale, keys, number of
+    the update, data).
     """
     params, carried, scale, (model_key, augment_key), step, data = shared
     task, frozen = rule.task, asked.frozen

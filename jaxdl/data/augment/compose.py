@@ -59,7 +59,7 @@ class Compose:
 
     def at_step(self, step: Any) -> "Compose":
         """The changes for an update; `step` is its number, int32 []."""
-        return Compose(tuple(at_step(change, step) for change in self.changes))
+        return dataclasses.replace(self, changes=tuple(at_step(change, step) for change in self.changes))
 
     def __call__(self, keys: jax.Array, images: jax.Array, targets: Any = None) -> Any:
         """Maps images [batch, height, width, channels], and targets [batch, ...] if a change takes them.

@@ -102,8 +102,9 @@ class Reader:
                 flags.FLAGS.mark_as_parsed()
             options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_AHEAD)
             batches = batches.mp_prefetch(options)
-            # Started by the thread it would let SIGINT through again, which `_fill` blocks.
-            resource_tracker.ensure_running()
+            if hasattr(signal, "pthread_sigmask"):
+                # A thread that starts it lets SIGINT through from then on, which `_fill` blocks.
+                resource_tracker.ensure_running()
         self._queue: queue.Queue = queue.Queue(_AHEAD)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._fill, args=(batches,), daemon=True, name="jaxdl stream")
