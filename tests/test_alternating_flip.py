@@ -148,28 +148,3 @@ def test_resumed(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, numbers(resumed), numbers(whole))
     with pytest.raises(ValueError, match=r"augment\.seed"):
         fit(data.AlternatingFlip(PER_EPOCH, seed=6), checkpoint_dir=tmp_path)
-
-
-def test_wrong_calls():
-    images = SET.images[:4]
-    for wrong, message in [
-        ({"steps_per_epoch": 0}, r"steps_per_epoch must be an integer >= 1.*train_set\.steps_per_epoch"),
-        ({"steps_per_epoch": 2, "seed": -1}, "seed must be an integer >= 0"),
-        ({"steps_per_epoch": 2, "seed": 2**32}, r"seed must be below 2\*\*32"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            data.AlternatingFlip(**wrong)
-    with pytest.raises(ValueError, match="the step is not known"):
-        FLIP(KEYS[:4], images)
-    with pytest.raises(ValueError, match="the step is not known"):
-        fit(lambda keys, images: FLIP(keys, images))
-    with pytest.raises(ValueError, match="keys must be one for each of the 4 images"):
-        FLIP.at_step(0)(KEYS[:3], images)
-    with pytest.raises(ValueError, match="images must be uint8"):
-        FLIP.at_step(0)(KEYS[:4], images.astype(np.int32))
-    other = data.Compose((data.AlternatingFlip(52),))
-    with pytest.raises(ValueError, match=r"fit: steps_per_epoch of AlternatingFlip must be 3, .* got .*=52"):
-        fit(other)
-    with pytest.raises(ValueError, match="population: steps_per_epoch of AlternatingFlip must be 3"):
-        train.population(MODEL, TX, SET, keys=jax.random.split(jax.random.key(0), 2), steps=2, batch_size=BATCH,
-                         augment=other)  # fmt: skip
