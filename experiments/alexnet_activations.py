@@ -167,9 +167,9 @@ ABLATION = Ablation(
         Curves("train_error", "Training error at the best rate of each", cases=tuple(ACTIVATIONS)),
         Bars("steps_to_target", "Updates to the training error", "updates", cases=tuple(ACTIVATIONS), log=True),
     ),
-    note="Steps until the mean training error of 20 batches is at most 40 % (25 % in the variant paper), where a run "
-    "ends. Dead: percent of channels that are 0 for all of 500 images; saturated: percent of outputs within 2 % of an end of "
-    "tanh or sigmoid.",
+    note="Steps until the mean training error of 20 batches is at most 40 % (25 % in the variant paper); a run ends "
+    "there. Dead: percent of channels that are 0 for all of 500 images; saturated: percent of outputs within 2 % of an "
+    "end of tanh or sigmoid.",
 )
 
 if __name__ == "__main__":

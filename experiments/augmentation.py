@@ -38,7 +38,7 @@ def changes(train_set) -> dict[str, Callable | None]:
         "flips": flip,
         "crops and flips": data.Compose((crop, flip)),
         "PCA colour": data.PcaColor.of(train_set),
-        "colour jitter": data.ColorJitter(0.4, 0.4, 0.4),
+        "colour jitter": data.ColorJitter(0.4, 0.4, 0.4 if train_set.image_shape[-1] == 3 else 0.0),
         "rotation": data.Rotate(15),
         "Cutout": cutout,
         "Mixup": mixup,

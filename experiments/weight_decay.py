@@ -4,8 +4,8 @@ Claim: for Adam decoupled decay reaches a lower test error than L2 at the best s
 depends less on the rate; for SGD with momentum the two are the same up to a scaling of the decay by the rate.
 
 Paper: Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019 (arXiv 1711.05101), figs. 1 and 2: maps of
-rate against decay on CIFAR-10; about 15 % less test error, relative, for AdamW than for Adam with L2. Here: a ResNet of 8
-layers, a cosine, images shrunk to 16 pixels. The best settings are chosen by the mean test error over the seeds, as in
+rate against decay on CIFAR-10; about 15 % less test error, relative, for AdamW than for Adam with L2. Here: a ResNet of
+8 layers, a cosine, images shrunk to 16 pixels. The best settings are chosen by the mean test error over the seeds, as in
 the paper's maps.
 
 Command: python -m experiments.weight_decay
