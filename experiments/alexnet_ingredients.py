@@ -57,7 +57,7 @@ class Net(nn.Module):
             if self.response_norm and number_ < 3:
                 x = layers.local_response_norm(x)
             window = 3 if self.overlapping else 2
-            x = layers.max_pool(x, window=window, stride=2, ceil_mode=True)
+            x = layers.max_pool(x, window=window, stride=2, ceil_mode=self.overlapping)
         x = nn.relu(nn.Dense(128, kernel_init=layers.he_normal, name="dense4")(x.reshape(len(x), -1)))
         x = layers.Dropout(self.dropout)(x, train=train)
         return nn.Dense(self.num_classes, name="head")(x)

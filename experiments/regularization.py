@@ -1,6 +1,6 @@
 """On few images regularisation lowers the test error; augmentation does it most.
 
-Claim: with 2,000 training images each of L2, L1, the elastic net, dropout, spatial dropout, DropConnect, stochastic
+Claim: with 1,000 training images each of L2, L1, the elastic net, dropout, spatial dropout, DropConnect, stochastic
 depth, early stopping and random crops and flips lowers the test error of a network that otherwise learns its training
 images by heart.
 
@@ -116,7 +116,7 @@ def measure(work: Work) -> Measured:
         found = train_and_test(work)
     else:
         part, held_out = work.train_set.split_at_random(0.8, jax.random.fold_in(work.key, 1))
-        watch = [train.EarlyStopping("loss", patience=3)]
+        watch = [train.EarlyStopping("error", patience=8)]
         settings = dataclasses.replace(work.settings, eval_every=max(1, work.steps // 30))
         stopping = dataclasses.replace(
             work,
@@ -149,7 +149,7 @@ ABLATION = Ablation(
     "regularization",
     __doc__,
     variants={
-        "default": RegularizationSettings(train_size=2000, test_size=5000, pixels=16, steps=640, batch_size=64),
+        "default": RegularizationSettings(train_size=1000, test_size=5000, pixels=16, steps=960, batch_size=64),
         "smoke": RegularizationSettings(
             data="fashion_mini", seeds=2, steps=4, batch_size=16, train_size=100, test_size=50
         ),
