@@ -5,8 +5,8 @@ with tanh, each at the learning rate with which it learns fastest, without regul
 
 Paper: Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks, 2012, fig. 1. It does not
 name the network; here it is the four-layer net of cuda-convnet's layers-19pct, with which its authors worked, on pixels
-from 0 to 255 minus the mean image. Sigmoid, leaky ReLU (slope 0.01) and PReLU are ours. The default looks at 40 %
-training error on images shrunk to 16 pixels, which ReLU reaches in three epochs.
+from 0 to 255 minus the mean image. Sigmoid, leaky ReLU (slope 0.01) and PReLU are ours. The default looks at 50 %
+training error on images shrunk to 16 pixels, which ReLU reaches within two epochs.
 
 Command: python -m experiments.alexnet_activations
 """
@@ -34,12 +34,12 @@ ACTIVATIONS = {
 }
 GRIDS = {
     "ReLU": (0.002, 0.004, 0.008),
-    "tanh": (0.008, 0.016, 0.032, 0.064),
-    "sigmoid": (0.032, 0.125, 0.5),
+    "tanh": (0.008, 0.016, 0.064),
+    "sigmoid": (0.032, 0.125),
     "leaky ReLU": (0.002, 0.004, 0.008),
     "PReLU": (0.002, 0.004, 0.008),
 }
-RATES = {"ReLU": (0.004,), "tanh": (0.064,), "sigmoid": (0.5,), "leaky ReLU": (0.004,), "PReLU": (0.004,)}
+RATES = {"ReLU": (0.004,), "tanh": (0.016,), "sigmoid": (0.125,), "leaky ReLU": (0.004,), "PReLU": (0.004,)}
 """The best of the grids, by --variant rates."""
 
 LAYERS = ("conv1", "conv2", "conv3")
@@ -49,7 +49,7 @@ LAYERS = ("conv1", "conv2", "conv3")
 class ActivationSettings(Settings):
     """Settings, and whether to look for the rates."""
 
-    target: float = 40.0
+    target: float = 50.0
     """The training error to reach, in percent; 25 in the paper."""
     tune: bool = False
     """Run every activation at every rate of its grid; the one that reaches the target first counts."""
@@ -132,8 +132,8 @@ ABLATION = Ablation(
     "alexnet_activations",
     __doc__,
     variants={
-        "default": ActivationSettings(pixels=16, steps=8000),
-        "rates": ActivationSettings(pixels=16, steps=8000, seeds=1, tune=True),
+        "default": ActivationSettings(pixels=16, steps=4000),
+        "rates": ActivationSettings(pixels=16, steps=4000, seeds=1, tune=True),
         "smoke": ActivationSettings(data="fashion_mini", seeds=2, steps=40, batch_size=32, train_size=256),
         "paper": ActivationSettings(steps=40 * 390, tune=True, target=25.0, checkpoints=True),
     },
@@ -167,7 +167,7 @@ ABLATION = Ablation(
         Curves("train_error", "Training error at the best rate of each", cases=tuple(ACTIVATIONS)),
         Bars("steps_to_target", "Updates to the training error", "updates", cases=tuple(ACTIVATIONS), log=True),
     ),
-    note="Steps until the mean training error of 20 batches is at most 40 % (25 % in the variant paper); a run ends "
+    note="Steps until the mean training error of 20 batches is at most 50 % (25 % in the variant paper); a run ends "
     "there. Dead: percent of channels that are 0 for all of 500 images; saturated: percent of outputs within 2 % of an "
     "end of tanh or sigmoid.",
 )

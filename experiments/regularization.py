@@ -43,13 +43,13 @@ class RegularizationSettings(Settings):
 
     rate: float = 0.02
     """Peak learning rate; it falls to 0 along a cosine."""
-    l2: float = 5e-3
+    l2: float = 0.02
     """Coupled weight decay."""
-    l1: float = 2e-4
+    l1: float = 1e-3
     """L1's weight; the elastic net has half of it, and half of the L2."""
-    dropout: float = 0.5
+    dropout: float = 0.3
     """Rate of dropout before the logits, and of DropConnect."""
-    spatial: float = 0.2
+    spatial: float = 0.1
     """Rate of dropout of channels after each stage."""
     survival: float = 0.7
     """Probability with which the last block of the ResNet is kept; it falls linearly from 1."""
