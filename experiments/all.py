@@ -1,7 +1,9 @@
 """Runs all experiments, one after the other. What is finished already is not run again.
 
-python -m experiments.all --publish
-python -m experiments.all --variant paper --only alexnet_activations --minutes 30 --checkpoints
+    python -m experiments.all --publish
+    python -m experiments.all --variant paper --only alexnet_activations --minutes 30 --checkpoints
+
+An experiment that fails does not stop the others.
 """
 
 import argparse
@@ -114,9 +116,8 @@ def main(arguments: Sequence[str] | None = None, find: Callable[[], Mapping[str,
         print("python -m experiments.all: interrupted; the same command goes on where it stopped", file=sys.stderr)
         sys.exit(130)
     finally:
-        print(
-            f"\nVariant {asked.variant}:" + "".join(f"\n  {name}: {left}" for name, left in found.items()), flush=True
-        )
+        lines = [f"  {name}: {found.get(name, 'not finished')}" for name in asked.only or able]
+        print("\n".join(["", f"Variant {asked.variant}:", *lines]), flush=True)
     if any(left.error for left in found.values()):
         sys.exit(1)
 

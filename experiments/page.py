@@ -1,8 +1,6 @@
 """Makes one page with the curves of every run of all results, to look at in a browser, also without a network.
 
-pip install -e ".[page]"
-python -m experiments.page                # writes runs/page.html
-python -m experiments.page --out FILE
+Command: python -m experiments.page [--out FILE], after pip install -e ".[page]"; by default FILE is runs/page.html.
 """
 
 import argparse

@@ -72,7 +72,7 @@ def published(folder: Path | None = None, known: Mapping[str, Ablation] | None =
       known: the experiments, by default all of the form.
 
     Raises:
-      ValueError: a result is of an experiment that there is not.
+      ValueError: a result is of an experiment or a variant that there is not.
     """
     folder = summary.RESULTS if folder is None else folder
     contents = {path: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
@@ -85,7 +85,7 @@ def published(folder: Path | None = None, known: Mapping[str, Ablation] | None =
         variants = known[name].variants
         require(
             variant in variants,
-            f"{path} is of the variant {variant!r}, which {name} does not have; it has {[*variants]}",
+            f"{path} is of the variant {variant!r}, which {name} does not have; it has {sorted(variants)}",
         )
         cases = [_case(**stored) for stored in content["cases"]]
         found.append(Published(known[name], variant, content, cases, summary.results_from(content)))

@@ -1,6 +1,6 @@
 """Writes experiments/README.md and the figures in docs/experiments/ from the results in experiments/results/.
 
-python -m experiments.report
+Command: python -m experiments.report
 """
 
 import re
@@ -112,7 +112,8 @@ def _result(one: Published) -> list[str]:
 
 def _verdict_row(one: Published, verdict: Verdict) -> list[str]:
     what = "ratio" if verdict.ratio else "difference"
-    size = f"{what} of {verdict.metric.replace('_', ' ')} {verdict.mean:.3g} ({verdict.low:.3g} to {verdict.high:.3g})"
+    size = f"{what} of {verdict.metric.replace('_', ' ')} {verdict.mean:.3g}" if verdict.pairs else "-"
+    size += f" ({verdict.low:.3g} to {verdict.high:.3g})" if verdict.pairs > 1 else ""
     cases = [
         f"{case} {summary.cell(list(one.results.values(verdict.metric, case).values()), len(one.results.seeds(case)))}"
         for case in (verdict.better, verdict.worse)
@@ -120,7 +121,7 @@ def _verdict_row(one: Published, verdict: Verdict) -> list[str]:
     return [
         f"[{verdict.claim[:1].upper()}{verdict.claim[1:]}](#{one.ablation.name})",
         str(verdict.paper or "-"),
-        size.replace("nan", "-"),
+        size,
         "; ".join(cases),
         str(verdict.pairs) if verdict.pairs == verdict.runs else f"{verdict.pairs} of {verdict.runs}",
         verdict.word,

@@ -22,7 +22,8 @@ number = int(path.read_text()) if path.exists() else 0
 while number < 50:
     time.sleep(0.05)
     number += 1
-    path.write_text(str(number))
+    pathlib.Path("draft").write_text(str(number))
+    pathlib.Path("draft").replace(path)
 print("counted to", number)
 """
 
