@@ -106,6 +106,7 @@ def title_of(sweep: "Sweep") -> str:
     seeds = f"{settings.seeds} seed{'s' if settings.seeds > 1 else ''}"
     held = ", errors on held-out training images" if settings.held_out else ""
     of = f", {settings.train_size:,} images" if settings.train_size else ""
+    of += f" of {settings.pixels} pixels" if settings.pixels else ""
     return f"{settings.data}{of}: {settings.steps:,} steps of {settings.batch_size} images, {seeds}{held}"
 
 
