@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None, find: Callable[[], Mapping[str,
     try:
         for name in asked.only or able:
             settings = dataclasses.replace(known[name].variants[asked.variant], out=asked.out)
-            if asked.checkpoints and hasattr(settings, "data"):  # what trains on no data set saves nothing on its way
+            if asked.checkpoints and any(field.name == "checkpoints" for field in dataclasses.fields(settings)):
                 settings = dataclasses.replace(settings, checkpoints=True)
             found[name] = run(known[name], settings, asked.variant, until=until, publish=asked.publish)
     except KeyboardInterrupt:
