@@ -55,7 +55,7 @@ def cheapest_first(known: Mapping[str, Ablation], variant: str) -> list[str]:
     for name in known:
         path = summary.RESULTS / f"{summary.key_of(name, variant)}.json"
         if path.is_file():
-            minutes[name] = json.loads(path.read_text()).get("minutes", math.inf)
+            minutes[name] = json.loads(path.read_text()).get("minutes") or math.inf
     names = [name for name, ablation in known.items() if variant in ablation.variants]
     return sorted(names, key=lambda name: (minutes.get(name, math.inf), name))
 

@@ -43,7 +43,7 @@ class Published(NamedTuple):
     def sentences(self) -> list[str]:
         """The verdicts in words, comparisons that have none, and which runs diverged."""
         found = [verdict.sentence() for verdict in self.verdicts()]
-        for comparison in self.ablation.comparisons:
+        for comparison in self.ablation.comparisons if found else ():  # a variant may be for other things than verdicts
             absent = {comparison.better, comparison.worse} - set(self.results.cases)
             if absent:
                 found.append(f"{comparison.claim}: no verdict, as there is no {' or '.join(sorted(absent))}.")
@@ -98,18 +98,21 @@ def _case(name: str, facts: dict[str, Any], paper: dict[str, dict[str, Any]]) ->
 
 
 def command_of(one: Published) -> str:
-    """The command that makes such a result: the variant, and the settings that were not its own."""
-    ours = json.loads(json.dumps(dataclasses.asdict(one.ablation.variants[one.variant]), default=str))
+    """The command that makes such a result: the variant, and the settings that were not its own, but for paths."""
+    variant = one.ablation.variants[one.variant]
+    elsewhere = {field.name for field in dataclasses.fields(variant) if "Path" in str(field.type)} | {"checkpoints"}
+    ours = json.loads(json.dumps(dataclasses.asdict(variant), default=str))
+    theirs = {name: value for name, value in one.content["settings"].items() if name not in elsewhere}
     words = ["python", "-m", f"experiments.{one.ablation.name}"]
     if one.variant != "default":
         words += ["--variant", one.variant]
-    return shlex.join(words + _changes(ours, one.content["settings"]))
+    return shlex.join(words + _changes(ours, theirs))
 
 
 def _changes(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
     words = []
     for name, value in theirs.items():
-        if name in ("data_dir", "out", "checkpoints") or name not in ours:
+        if name not in ours:
             continue
         flag = f"{prefix}{name.replace('_', '-')}"
         if isinstance(value, dict) and isinstance(ours[name], dict):

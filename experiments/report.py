@@ -103,9 +103,11 @@ def _result(one: Published) -> list[str]:
         parts.append(f"![{one.key}](../docs/experiments/{one.key}.png)")
     environment = content["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+    by = f" (convolutions by {environment['convolutions']})" if "convolutions" in environment else ""
+    minutes = f"{_minutes(content)} minutes, " if content["minutes"] else ""
     parts.append(
-        f"{_minutes(content)} minutes on {machine(environment)} (convolutions by {environment['convolutions']}), "
-        f"{environment['date'][:10]}, commit {_commits(content)}; Python {environment['python']}, {versions}."
+        f"{machine(environment)}{by}, {minutes}{environment['date'][:10]}, commit {_commits(content)}; "
+        f"Python {environment['python']}, {versions}."
     )
     return list(filter(None, parts))
 
@@ -133,6 +135,8 @@ def _verdict_row(one: Published, verdict: Verdict) -> list[str]:
 
 
 def _minutes(content: dict[str, Any]) -> str:
+    if not content["minutes"]:  # not taken down
+        return "-"
     return f"{content['minutes']:.0f}" if content["minutes"] >= 10 else f"{content['minutes']:.1f}"
 
 

@@ -196,10 +196,12 @@ class Nested(Settings):
     quick: bool = True
     rates: dict = dataclasses.field(default_factory=lambda: {"sgd": 0.1, "adam": 1 / 3})
     widths: tuple = (1, 2)
+    weights: Path = Path("here")
 
 
 def test_command_names_the_settings_that_were_not_the_variants(known):
     theirs = Nested(tune=True, quick=False, rates={"sgd": 0.2, "adam": 1 / 3}, widths=(3, 4), out=Path("x"), pixels=14)
+    theirs = dataclasses.replace(theirs, weights=Path("there"), data_dir=Path("elsewhere"))
     one = next(one for one in published(known=known) if one.key == "one")
     nested = dataclasses.replace(one.ablation, variants={"default": Nested(), "smoke": Nested()})
     stored = json.loads(json.dumps(dataclasses.asdict(theirs), default=str))
