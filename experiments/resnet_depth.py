@@ -100,7 +100,7 @@ ABLATION = Ablation(
     "resnet_depth",
     __doc__,
     variants={
-        "default": DepthSettings(train_size=10_000, test_size=2000, pixels=16, steps=600, batch_size=64),
+        "default": DepthSettings(train_size=10_000, test_size=2000, pixels=16, steps=468, batch_size=64),
         "smoke": DepthSettings(
             data="fashion_mini", seeds=2, steps=4, batch_size=16, train_size=64, test_size=50, depths=(8, 14)
         ),
