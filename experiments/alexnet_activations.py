@@ -33,13 +33,13 @@ ACTIVATIONS = {
     "PReLU": models.layers.PReLU,
 }
 GRIDS = {
-    "ReLU": (0.002, 0.004, 0.008),
-    "tanh": (0.008, 0.016, 0.064),
+    "ReLU": (0.002, 0.004, 0.008, 0.016),
+    "tanh": (0.016, 0.064, 0.256),
     "sigmoid": (0.032, 0.125),
-    "leaky ReLU": (0.002, 0.004, 0.008),
-    "PReLU": (0.002, 0.004, 0.008),
+    "leaky ReLU": (0.002, 0.004, 0.008, 0.016),
+    "PReLU": (0.002, 0.004, 0.008, 0.016),
 }
-RATES = {"ReLU": (0.004,), "tanh": (0.016,), "sigmoid": (0.125,), "leaky ReLU": (0.004,), "PReLU": (0.004,)}
+RATES = {"ReLU": (0.004,), "tanh": (0.064,), "sigmoid": (0.125,), "leaky ReLU": (0.008,), "PReLU": (0.008,)}
 """The best of the grids, by --variant rates."""
 
 LAYERS = ("conv1", "conv2", "conv3")
