@@ -385,11 +385,13 @@ def test_a_run_that_was_killed_continues_in_its_middle(tmp_path):
 
 def test_table_of_results_from_rows():
     runs_case = Results(
-        ("a", "b"), [Row("a", 0, "error", 1.0), Row("a", 1, "error", 3.0), Row("b", 0, "error", np.nan)]
+        ("a", "b", "c"),
+        [Row("a", 0, "error", 1.0), Row("a", 1, "error", 3.0), *(Row(case, 0, "error", np.nan) for case in "bc")],
+        diverged={("b", 0): "diverged after 3 updates"},
     )
     header, rows = summary.table(("error",), [Case("a", paper={"error": Paper(2.5, 0.1, "t")})], runs_case)
     assert header == ["case", "error", "paper's error"]
-    assert rows == [["a", "2.00 ± 1.41", "2.5 ± 0.1"], ["b", "diverged", "-"]]
+    assert rows == [["a", "2.00 ± 1.41", "2.5 ± 0.1"], ["b", "diverged", "-"], ["c", "-", "-"]]
 
 
 def test_results_are_in_the_order_of_cases_and_seeds():
