@@ -15,6 +15,8 @@ Command: python -m experiments.landscapes
 
 import dataclasses
 import functools
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -138,39 +140,32 @@ def steps_to_solve(problem: Problem, points: jax.Array, hold: int) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames=("problem", "rule", "rates", "steps", "hold"))
-def at_all_rates(problem: str, rule: str, rates: int, steps: int, hold: int, key: jax.Array) -> tuple:
-    """The rates [rates], the points visited at each [rates, steps + 1, 2], and the steps to the tolerance [rates]."""
+def at_all_rates(problem: str, rule: str, rates: int, steps: int, hold: int, seed: int) -> tuple:
+    """The rates [rates], the points visited at each [rates, steps + 1, 2], and the steps to the tolerance, or NaN."""
+    key = jax.random.fold_in(jax.random.key(0), seed)
     grid, where = jnp.geomspace(1e-4, 3.0, rates), PROBLEMS[problem]
     points = jax.vmap(lambda rate: descend(where, RULES[rule], rate, key, steps))(grid)
-    return grid, points, jax.vmap(lambda path: steps_to_solve(where, path, hold))(points)
-
-
-def solved(
-    problem: str, rule: str, settings: LandscapeSettings, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What `at_all_rates` gives for a seed, with NaN for steps at which the tolerance is not reached."""
-    key = jax.random.fold_in(jax.random.key(0), seed)
-    found = at_all_rates(problem, rule, settings.rates, settings.steps, settings.hold, key)
-    rates, points, steps = jax.device_get(found)
-    return rates, points, np.where(steps <= settings.steps, steps, np.nan)
+    needed = jax.vmap(lambda path: steps_to_solve(where, path, hold))(points)
+    return grid, points, jnp.where(needed <= steps, needed, jnp.nan)
 
 
 def measure(work: Work) -> Measured:
     """Goes through all landscapes at all rates.
 
-    Metrics: for each landscape the number of rates that reach the tolerance. Curves: the steps to it against the rate.
+    Metrics: for each landscape the number of rates that solve it. Curves: the steps to its tolerance against the rate.
     """
-    metrics, curves = {}, {}
+    metrics, curves, settings = {}, {}, work.settings
     for problem in PROBLEMS:
-        rates, _, steps = solved(problem, work.case.name, work.settings, work.seed)
+        found = at_all_rates(problem, work.case.name, settings.rates, settings.steps, settings.hold, work.seed)
+        rates, _, steps = jax.device_get(found)
         metrics[f"{problem}, rates that solve it"] = int(np.isfinite(steps).sum())
-        curves[f"{problem}: steps"] = rates, steps
+        curves[f"{problem}, steps"] = rates, steps
     return Measured(metrics, curves)
 
 
 def best_rate(results: Results, problem: str, rule: str) -> int | None:
     """The place of the rate with the least mean steps, of those that reach the tolerance with every draw of noise."""
-    found = results.curve(f"{problem}: steps", rule)
+    found = results.curve(f"{problem}, steps", rule)
     means = np.array([np.inf]) if found is None else np.nan_to_num(found[1].mean(0), nan=np.inf)
     return int(np.argmin(means)) if np.isfinite(means).any() else None
 
@@ -178,35 +173,32 @@ def best_rate(results: Results, problem: str, rule: str) -> int | None:
 def at_best_rates(cases: Sequence[Case], results: Results) -> Results:
     """Adds for each rule and landscape the steps at the best rate, and the rate."""
     rows = []
-    for case in cases:
-        for problem in PROBLEMS:
-            best, found = best_rate(results, problem, case.name), results.curve(f"{problem}: steps", case.name)
-            if best is None or found is None:
-                continue
-            for seed, steps in zip(results.seeds(case.name), found[1], strict=True):
-                rows.append(Row(case.name, seed, f"{problem}, steps", steps[best]))
-                if case.name != "L-BFGS":  # which has no rate
-                    rows.append(Row(case.name, seed, f"{problem}, rate", found[0][best]))
+    for case, problem in itertools.product(results.cases, PROBLEMS):
+        best, found = best_rate(results, problem, case), results.curve(f"{problem}, steps", case)
+        if best is not None and found is not None:
+            rate = math.nan if case == "L-BFGS" else found[0][best]  # which has none
+            for seed, steps in zip(results.seeds(case), found[1], strict=True):
+                rows += [Row(case, seed, f"{problem}, steps", steps[best]), Row(case, seed, f"{problem}, rate", rate)]
     return results.with_rows(rows)
 
 
 def paths(sweep: Sweep, results: Results) -> list[str]:
     """Draws each rule's path at its best rate until it solved the problem, cut to the plane that is shown."""
-    landscapes = []
+    landscapes, settings = [], sweep.settings
     for name, problem in PROBLEMS.items():
         shown = {}
         for rule in results.cases:
             best = best_rate(results, name, rule)
-            _, points, _ = solved(name, rule, sweep.settings, 0)
+            points = jnp.asarray(at_all_rates(name, rule, settings.rates, settings.steps, settings.hold, 0)[1])
             if best is None:  # the lowest end
-                heights = jax.vmap(problem.loss)(jnp.asarray(points[:, -1]))
-                points = points[int(np.argmin(np.nan_to_num(heights, nan=np.inf)))]
+                heights = jax.vmap(problem.loss)(points[:, -1])
+                path = points[jnp.argmin(jnp.nan_to_num(heights, nan=jnp.inf))]
             else:
                 steps = np.mean(list(results.values(f"{name}, steps", rule).values()))
-                points = points[best, : max(int(steps) + 1, 2)]
-            shown[rule] = np.clip(points, *np.array([problem.x_limits, problem.y_limits]).T)
-        minima = np.array(problem.minima)
-        landscapes.append(report.Landscape(name, problem.function, problem.x_limits, problem.y_limits, shown, minima))
+                path = points[best, : max(int(steps) + 1, 2)]
+            shown[rule] = np.clip(path, *np.array([problem.x_limits, problem.y_limits]).T)
+        limits = problem.x_limits, problem.y_limits
+        landscapes.append(report.Landscape(name, problem.function, *limits, shown, np.array(problem.minima)))
     title = "Paths at each rule's best rate; black dot: start, star: minimum"
     report.plot_landscapes(sweep.folder / "landscapes.png", title, landscapes)
     return ["landscapes.png"]

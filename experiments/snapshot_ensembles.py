@@ -18,7 +18,7 @@ from typing import Literal
 
 import optax
 
-from experiments.ablation import Ablation, Case, Comparison, Curve, Curves, Measured, Results, Row, Settings, Work
+from experiments.ablation import Ablation, Bars, Case, Comparison, Curves, Measured, Results, Row, Settings, Work
 from experiments.ablation.measures import curves_of, diverged, ensemble_scores
 from experiments.ablation.rows import best_of
 from experiments.paper import number
@@ -121,13 +121,8 @@ def with_single_model(cases: Sequence[Case], results: Results) -> Results:
         if kind not in names:
             results = results.copied(best_of(results, {kind: names}, score))
     errors = results.values("error_of_1", "no cycle")
-    sizes = next((curve.x for curve in results.curves if curve.name == "error_of_members"), [])
-    curves = [
-        Curve("single model", seed, "error_of_members", sizes, [error] * len(sizes)) for seed, error in errors.items()
-    ]
     rows = [Row("single model", seed, "test_error", error) for seed, error in errors.items()]
-    further = results.with_rows(rows, ("single model",))
-    return dataclasses.replace(further, curves=[*results.curves, *curves], listed=results.cases)
+    return dataclasses.replace(results.with_rows(rows, ("single model",)), listed=results.cases)
 
 
 ABLATION = Ablation(
@@ -176,18 +171,12 @@ ABLATION = Ablation(
     ],
     table=(*(f"error_of_{m}" for m in range(1, 10)), "test_error", "disagreement"),
     figures=(
-        Curves(
-            "error_of_members",
-            "The last m snapshots",
-            "test error (%)",
-            "members m",
-            cases=("no cycle", "snapshots", "single model"),
-            dashed=("single model",),
-        ),
+        Curves("error_of_members", "The last m snapshots", "test error (%)", "members m", cases=tuple(SCORES)),
+        Bars("test_error", cases=("single model", *SCORES)),
     ),
-    note="Error of m: of the last m snapshots together, in percent; test error: of all. A single model of the same "
-    "cost is the last snapshot of the run without cycles, its error of 1. Disagreement: percent of the images for which "
-    "two snapshots name different classes. Paper: ResNet-110 on CIFAR-10.",
+    note="Error of m: of the last m snapshots together, in percent; test error: of all. A single model as costly is "
+    "the last snapshot of the run without cycles, its error of 1. Disagreement: percent of the images that two "
+    "snapshots name differently. Paper: ResNet-110 on CIFAR-10.",
 )
 
 if __name__ == "__main__":

@@ -29,8 +29,7 @@ from experiments.ablation import (
     BareSettings,
     Case,
     Comparison,
-    Curve,
-    Curves,
+    Heat,
     Measured,
     Results,
     Row,
@@ -45,7 +44,7 @@ WEIGHTS = Path(__file__).parents[2] / "shared" / "weights" / "resnet20-12fca82f.
 SOURCE = "https://github.com/akamaster/pytorch_resnet_cifar10, pretrained_models/resnet20-12fca82f.th"
 IMAGENET = data.Standardize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # what the weights were trained with
 GROUPS = ("stem", "stage1", "stage2", "stage3", "head")
-METHODS = ("from scratch", "head only", "fine-tune all", "discriminative")
+METHODS = SCRATCH, HEAD, ALL, DISCRIMINATIVE = ("from scratch", "head only", "fine-tune all", "discriminative")
 NEARER, FARTHER = "fashion_mnist", "mnist"
 
 
@@ -138,9 +137,10 @@ def cases(settings: TransferSettings, train_sets) -> list[Case]:
         for number, size in enumerate(settings.sizes):
             steps = settings.steps * 2**number
             for method in METHODS:
-                start = {} if method == "from scratch" else {"start": pretrained, "new": ("head",)}
+                start: dict[str, Any] = {} if method == SCRATCH else {"start": pretrained, "new": ("head",)}
                 for rate in settings.rate_grid or (rates[method],):
                     at = f", rate {rate:g}" if settings.rate_grid else ""
+                    tuned: dict[str, Any] = {"rate": rate} if settings.rate_grid else {"images": size}
                     made.append(
                         Case(
                             f"{named(name, size)}{at}, {method}",
@@ -149,7 +149,7 @@ def cases(settings: TransferSettings, train_sets) -> list[Case]:
                             steps=steps,
                             batch_size=min(settings.batch_size, size),
                             fit={"eval_every": steps},
-                            facts={"data": name, "images": size, "method": method, "rate": rate},
+                            facts={"data": name, "size": size, "method": method, **tuned},
                             **start,
                         )
                     )
@@ -165,16 +165,16 @@ def named(data_set: str, size: int) -> str:
 def optimizer(method: str, rate: float, steps: int) -> optax.GradientTransformation:
     """The chain of a method; the same object for the same arguments, so that it compiles once."""
     chain = optim.momentum(optim.cosine_decay(rate, steps), weight_decay=1e-4)
-    if method == "head only":
+    if method == HEAD:
         return optax.chain(chain, transfer.freeze(lambda path: not path.startswith("head")))
-    return optax.chain(chain, transfer.scale_by_depth(GROUPS)) if method == "discriminative" else chain
+    return optax.chain(chain, transfer.scale_by_depth(GROUPS)) if method == DISCRIMINATIVE else chain
 
 
 def measure(work: Work) -> Measured:
     """Trains and tests with some images of the set, drawn anew for every seed."""
     facts, settings = work.case.facts, work.settings
     train_set, test_set = work.train_set[facts["data"]], work.test_set[facts["data"]]
-    chosen, others = some_of_each(train_set, facts["images"], work.seed)
+    chosen, others = some_of_each(train_set, facts["size"], work.seed)
     if settings.rate_grid:
         test_set = train_set.take(others)
     return train_and_test(
@@ -183,33 +183,26 @@ def measure(work: Work) -> Measured:
 
 
 def by_method(cases: Sequence[Case], results: Results) -> Results:
-    """Adds the table: a row for each data set and size (and rate), a column for each method; and the best rates.
+    """The table: a row for each data set and size (and rate), a column for each method; and the best rates.
 
-    The metric `of_scratch` is the error divided by that from scratch. Curves are errors against sizes.
+    The metric `share_of_scratch` is the error divided by that from scratch.
     """
-    tuned = len({case.facts["rate"] for case in cases if case.facts["method"] == METHODS[0]}) > 1
-    rows, curves = [], {}
+    rows, tuned = [], {}
     for case in cases:
-        facts, errors = case.facts, results.values("test_error", case.name)
-        group, method = case.name.removesuffix(f", {facts['method']}"), facts["method"]
-        scratch = results.values("test_error", f"{group}, {METHODS[0]}")
-        for seed, error in errors.items():
+        method = case.facts["method"]
+        group = case.name.removesuffix(f", {method}")
+        scratch = results.values("test_error", f"{group}, {SCRATCH}")
+        for seed, error in results.values("test_error", case.name).items():
             rows.append(Row(group, seed, column(method), error))
             if scratch.get(seed):
-                rows.append(Row(case.name, seed, "of_scratch", error / scratch[seed]))
-            if not tuned:
-                curves.setdefault((method, seed, f"error_on_{facts['data']}"), []).append((facts["images"], error))
-    if tuned:
-        methods = {method: [case.name for case in cases if case.facts["method"] == method] for method in METHODS}
-        rates = {case.name: case.facts["rate"] for case in cases}
-        best = best_of(results, methods, "test_error")
-        rows += [Row("best rate", 0, column(method), rates[name]) for method, name in best.items()]
+                rows.append(Row(case.name, seed, "share_of_scratch", error / scratch[seed]))
+        if "rate" in case.facts:
+            tuned.setdefault((case.facts["data"], case.facts["size"], method), {})[case.name] = case.facts["rate"]
+    for (data_set, size, method), rates in tuned.items():
+        for name in best_of(results, {method: list(rates)}, "test_error").values():
+            rows.append(Row(f"{named(data_set, size)}, best rate", 0, column(method), rates[name]))
     names = tuple(dict.fromkeys(row.case for row in rows if row.case not in results.cases))
-    drawn = [
-        Curve(method, seed, name, *map(list, zip(*points, strict=True)))
-        for (method, seed, name), points in curves.items()
-    ]
-    return dataclasses.replace(results.with_rows(rows, names), curves=[*results.curves, *drawn], listed=names)
+    return dataclasses.replace(results.with_rows(rows, names), listed=names)
 
 
 def column(method: str) -> str:
@@ -218,9 +211,9 @@ def column(method: str) -> str:
 
 
 def compared(claim: str, metric: str, better: tuple, worse: tuple) -> Comparison:
-    """A comparison of two cases: data set, size, method."""
-    better_name, worse_name = (f"{named(name, size)}, {method}" for name, size, method in (better, worse))
-    return Comparison(claim, metric, better=better_name, worse=worse_name)
+    """A comparison of two cases: data set, images, method."""
+    names = [f"{named(data_set, size)}, {method}" for data_set, size, method in (better, worse)]
+    return Comparison(claim, metric, better=names[0], worse=names[1])
 
 
 ABLATION = Ablation(
@@ -243,52 +236,43 @@ ABLATION = Ablation(
     derive=by_method,
     comparisons=[
         compared(
-            "with 100 images of the nearer set a new head on frozen features is better than fine-tuning all layers",
+            "with 100 images of the nearer set a new head is better than fine-tuning all layers",
             "test_error",
-            better=(NEARER, 100, "head only"),
-            worse=(NEARER, 100, "fine-tune all"),
+            better=(NEARER, 100, HEAD),
+            worse=(NEARER, 100, ALL),
         ),
         *(
             compared(
-                f"with 10,000 images of {name} fine-tuning all layers is better than a new head on frozen features",
+                f"with 10,000 images of {name} fine-tuning all layers is better than a new head",
                 "test_error",
-                better=(name, 10_000, "fine-tune all"),
-                worse=(name, 10_000, "head only"),
+                better=(name, 10_000, ALL),
+                worse=(name, 10_000, HEAD),
             )
             for name in (NEARER, FARTHER)
         ),
         *(
             compared(
                 f"on {name} fine-tuning saves a larger part of the error from scratch with 100 images than with 10,000",
-                "of_scratch",
-                better=(name, 100, "fine-tune all"),
-                worse=(name, 10_000, "fine-tune all"),
+                "share_of_scratch",
+                better=(name, 100, ALL),
+                worse=(name, 10_000, ALL),
             )
             for name in (NEARER, FARTHER)
         ),
         *(
             compared(
                 f"with {size:,} images a new head saves a larger part of the error from scratch on the nearer set",
-                "of_scratch",
-                better=(NEARER, size, "head only"),
-                worse=(FARTHER, size, "head only"),
+                "share_of_scratch",
+                better=(NEARER, size, HEAD),
+                worse=(FARTHER, size, HEAD),
             )
             for size in (100, 10_000)
         ),
     ],
     table=tuple(map(column, METHODS)),
-    figures=tuple(
-        Curves(
-            f"error_on_{name}",
-            name,
-            "test error (%)",
-            "training images",
-            log_y=True,
-            log_x=True,
-            cases=METHODS,
-            dashed=METHODS[:1],
-        )
-        for name in (NEARER, FARTHER)
+    figures=(
+        *(Heat("test_error", "images", "method", where={"data": name}, title=name) for name in (NEARER, FARTHER)),
+        Heat("test_error", "rate", "method"),
     ),
     note="Test errors in percent of a ResNet-20 from CIFAR-10.",
 )

@@ -23,10 +23,9 @@ import optax
 
 from experiments.ablation import (
     Ablation,
+    Bars,
     Case,
     Comparison,
-    Curve,
-    Curves,
     Measured,
     Paper,
     Results,
@@ -40,6 +39,7 @@ from jaxdl import data, ensemble, models, optim, train
 from jaxdl.arguments import check_real, require
 
 OWN, AGAIN = "error_with_statistics_of_the_run", "error_estimated_again"
+OTHER = "with the other statistics"
 BUDGETS = (1.0, 1.25, 1.5)
 WEIGHTS = ("last weights of that run", "SWA", "EMA")
 
@@ -124,7 +124,7 @@ def error_in_paper(setting: str) -> Paper:
 def measure(work: Work) -> Measured:
     """Trains, and at each budget tests each set of weights with both kinds of batch statistics.
 
-    Metrics are "<weights>, <budget>: <metric>"; `by_weights` takes them apart.
+    Metrics are "<case>: <metric>"; `by_weights` takes them apart.
     """
     state, metrics = work.start(), {}
     for share, steps in work.case.facts["steps"].items():
@@ -155,32 +155,20 @@ def named(what: str, share: float) -> str:
 
 
 def by_weights(cases: Sequence[Case], results: Results) -> Results:
-    """A case for each set of weights at each budget, and curves of the error against the budget.
+    """A case for each set of weights at each budget.
 
-    The metric `test_error` is that with the run's statistics for SGD, as in the paper, and with those estimated again
-    for all others; "... not estimated again" are further cases with the run's statistics.
+    `test_error` is that with the run's own statistics for SGD, as in the paper, and with those estimated again for all
+    others; their errors without that are those of further cases.
     """
     rows = []
     for row in results.rows:
-        name, found, form = row.metric.partition(": ")
-        if found:
-            rows.append(Row(name, row.seed, form, row.value))
-            if form == (OWN if name.startswith("SGD") else AGAIN):
-                rows.append(Row(name, row.seed, "test_error", row.value))
-            elif form == OWN:
-                rows.append(Row(f"{name}, not estimated again", row.seed, "test_error", row.value))
-    names = list(dict.fromkeys(row.case for row in rows))
-    further = results.with_rows(rows, [name for name in names if name not in results.cases])
-    curves = []
-    for what in ("SGD", *WEIGHTS):
-        for form in (OWN, AGAIN):
-            at = [further.values(form, named(what, share if what != "SGD" else 1.0)) for share in BUDGETS]
-            curves += [
-                Curve(what, seed, form, list(BUDGETS), [of[seed] for of in at])
-                for seed in set.intersection(*map(set, at))
-            ]
-    listed = tuple(name for name in names if "not estimated" not in name)
-    return dataclasses.replace(further, curves=curves, listed=listed)
+        name, _, form = row.metric.partition(": ")
+        usual = form == (OWN if name.startswith("SGD") else AGAIN)
+        rows.append(Row(name, row.seed, form, row.value))
+        rows.append(Row(name if usual else f"{name}, {OTHER}", row.seed, "test_error", row.value))
+    names = tuple(dict.fromkeys(row.case for row in rows))
+    listed = tuple(name for name in names if OTHER not in name)
+    return dataclasses.replace(results, rows=rows, cases=names, listed=listed)
 
 
 ABLATION = Ablation(
@@ -210,24 +198,11 @@ ABLATION = Ablation(
             "the mean of the weights needs its batch statistics estimated again",
             "test_error",
             better="SWA, 1.5 budgets",
-            worse="SWA, 1.5 budgets, not estimated again",
+            worse=f"SWA, 1.5 budgets, {OTHER}",
         ),
     ],
     table=(OWN, AGAIN),
-    figures=tuple(
-        Curves(
-            form,
-            title,
-            "test error (%)",
-            "budgets",
-            cases=("SGD", *WEIGHTS),
-            dashed=("SGD",),
-        )
-        for form, title in (
-            (OWN, "BatchNorm's statistics of the run"),
-            (AGAIN, "BatchNorm's statistics estimated again"),
-        )
-    ),
+    figures=(Bars(OWN, "BatchNorm's statistics of the run"), Bars(AGAIN, "Estimated again")),
     note="Test errors in percent. Last weights, SWA and EMA are of one run. Paper: PreResNet-164 on CIFAR-10.",
 )
 
