@@ -19,6 +19,7 @@ from scipy import stats
 
 from experiments.ablation import (
     Ablation,
+    BareSettings,
     Bars,
     Case,
     Comparison,
@@ -405,6 +406,25 @@ def test_results_are_in_the_order_of_cases_and_seeds():
     x, y = found.curve("loss", "a")
     np.testing.assert_array_equal(x, [1, 2])
     np.testing.assert_array_equal(y, [[3, np.nan]] * 2)
+
+
+def test_without_data_and_with_a_picture_of_its_own(tmp_path):
+    def picture(sweep, results):
+        (sweep.folder / "own.png").write_bytes(b"")
+        return ["own.png"]
+
+    one = ablation(
+        cases=lambda settings, nothing: [Case("only")],
+        measure=lambda work: Measured({"test_error": 2.0 + 0 * work.settings.steps}),
+        comparisons=(),
+        figures=(),
+        picture=picture,
+    )
+    sweep = one.run(BareSettings(seeds=2, steps=3, out=tmp_path), "default")
+    text = (sweep.folder / "report.md").read_text()
+    assert "![own](own.png)" in text
+    assert "## at most 3 steps, 2 seeds" in text
+    assert "| only | 2.00 |" in text
 
 
 def test_measure_takes_down_what_the_history_says(tmp_path):

@@ -177,7 +177,8 @@ def test_rates_of_snapshot_ensembles_come_from_held_out_images(tmp_path):
     for kind, score in snapshot_ensembles.SCORES.items():
         for seed in (0, 1):
             errors = {rate: rows[f"{kind}, rate {rate:g}", seed, score] for rate in (0.01, 1e-9)}
-            np.testing.assert_allclose(errors[0.01] * 26 / 100 % 1, 0, atol=1e-3)  # shares of 26 images, not of 2,000
+            wrong = errors[0.01] / 100 * 26
+            assert wrong == pytest.approx(round(wrong), abs=1e-4)  # of 26 images, not of 2,000
             assert rows[kind, seed, score] == errors[0.01]
 
 
@@ -190,7 +191,8 @@ def test_rates_of_optimizers_are_the_best_of_their_grids(tmp_path, monkeypatch):
     for name in ("SGD", "Adam"):
         assert rows[name, 0, "rate"] == 0.01
         assert rows[name, 0, "test_error"] == rows[f"{name}, rate 0.01", 0, "test_error"]
-        assert (rows[name, 0, "test_error"] * 50 / 100) % 1 == 0  # of 50 images
+        wrong = rows[name, 0, "test_error"] / 100 * 50
+        assert wrong == pytest.approx(round(wrong), abs=1e-4)  # of the 50 held-out images
 
 
 def test_averages_are_compared_as_the_paper_does():
