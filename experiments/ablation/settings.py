@@ -68,7 +68,7 @@ class Settings(BareSettings):
         """Refuses what cannot be run, before anything starts."""
         super().__post_init__()
         require(self.data in DATASETS, f"--data must be one of {', '.join(DATASETS)}, got {self.data!r}")
-        check_integer("experiment", "batch_size", self.batch_size, at_least=1)
+        check_integer("experiment", "batch_size", self.batch_size, at_least=1, remedy="pass --batch-size 1 or more")
         for name in ("eval_every", "train_size", "test_size", "pixels"):
             if getattr(self, name) is not None:
                 check_integer("experiment", name, getattr(self, name), at_least=1)
