@@ -5,7 +5,8 @@ with tanh, each at the learning rate with which it learns fastest, without regul
 
 Paper: Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks, 2012, fig. 1. It does not
 name the network; here it is the four-layer net of cuda-convnet's layers-19pct, with which its authors worked, on pixels
-from 0 to 255 minus the mean image. Sigmoid, leaky ReLU (slope 0.01) and PReLU are ours.
+from 0 to 255 minus the mean image. Sigmoid, leaky ReLU (slope 0.01) and PReLU are ours. The default looks at 50 %
+training error on images shrunk to 16 pixels, which ReLU reaches within two epochs.
 
 Command: python -m experiments.alexnet_activations
 """
@@ -15,7 +16,6 @@ import math
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -33,25 +33,26 @@ ACTIVATIONS = {
     "PReLU": models.layers.PReLU,
 }
 GRIDS = {
-    "ReLU": (0.002, 0.004, 0.008),
-    "tanh": (0.032, 0.064, 0.128),
-    "sigmoid": (0.25, 0.5, 1.0),
-    "leaky ReLU": (0.002, 0.004, 0.008),
-    "PReLU": (0.002, 0.004, 0.008),
+    "ReLU": (0.002, 0.004, 0.008, 0.016),
+    "tanh": (0.016, 0.064, 0.256),
+    "sigmoid": (0.032, 0.125),
+    "leaky ReLU": (0.002, 0.004, 0.008, 0.016),
+    "PReLU": (0.002, 0.004, 0.008, 0.016),
 }
-RATES = {"ReLU": (0.004,), "tanh": (0.064,), "sigmoid": (0.5,), "leaky ReLU": (0.004,), "PReLU": (0.004,)}
+RATES = {"ReLU": (0.004,), "tanh": (0.064,), "sigmoid": (0.125,), "leaky ReLU": (0.008,), "PReLU": (0.008,)}
 """The best of the grids, by --variant rates."""
 
 LAYERS = ("conv1", "conv2", "conv3")
-TARGET = 25.0  # percent
 
 
 @dataclasses.dataclass(frozen=True)
 class ActivationSettings(Settings):
     """Settings, and whether to look for the rates."""
 
+    target: float = 50.0
+    """The training error to reach, in percent; 25 in the paper."""
     tune: bool = False
-    """Run every activation at every rate of its grid; the one that reaches 25 % first counts."""
+    """Run every activation at every rate of its grid; the one that reaches the target first counts."""
 
 
 def cases(settings: ActivationSettings, train_set) -> list[Case]:
@@ -73,9 +74,10 @@ def cases(settings: ActivationSettings, train_set) -> list[Case]:
 
 
 class Reached:
-    """A watcher that ends a run when the mean error of the last 20 batches is at most 25 %."""
+    """A watcher that ends a run when the mean error of the last 20 batches is at most `target` percent."""
 
-    def __init__(self):
+    def __init__(self, target: float):
+        self.target = target
         self.errors: list[float] = []
 
     def __call__(self, event) -> bool:
@@ -83,21 +85,20 @@ class Reached:
         if not isinstance(event, train.Stepped):
             return False
         self.errors += np.asarray(event.metrics.error).tolist()
-        return report.steps_to_reach(100 * np.array(self.errors), TARGET) is not None
+        return report.steps_to_reach(100 * np.array(self.errors), self.target) is not None
 
 
 def measure(work: Work) -> Measured:
-    """Trains until 25 % are reached; counts units that are dead or saturated by layer, on 500 training images."""
-    assert work.case.model is not None
+    """Trains until the target is reached; counts units that are dead or saturated by layer, on 500 training images."""
+    assert isinstance(work.settings, ActivationSettings)
     try:
-        state, history = work.fit(work.start(), watch=[Reached()])
+        state, history = work.fit(work.start(), watch=[Reached(work.settings.target)])
     except train.NonFiniteLossError as error:
         return Measured({}, {}, diverged(error))
-    steps = steps_until(history, TARGET)
+    steps = steps_until(history, work.settings.target)
     share = history.seconds * steps / len(history.loss)
-    metrics = {"steps_to_25": steps, "seconds_to_25": share}
-    inputs = work.case.fit["preprocess"](jnp.asarray(work.train_set.images[:500]))
-    _, seen = work.case.model.apply(state.variables, inputs, train=False, capture_intermediates=True)
+    metrics = {"steps_to_target": steps, "seconds_to_target": share}
+    _, seen = work.model.apply(state.variables, work.inputs(), train=False, capture_intermediates=True)
     for layer in LAYERS:
         before = np.asarray(seen["intermediates"][layer]["__call__"][0], np.float64)
         dead, saturated = idle(work.case.facts["activation"], before)
@@ -118,7 +119,7 @@ def idle(activation: str, before: np.ndarray) -> tuple[float, float]:
 def at_best_rates(cases: Sequence[Case], results: Results) -> Results:
     """Further rows: each activation at the rate with which its mean number of steps is least."""
     groups = {name: [case.name for case in cases if case.facts["activation"] == name] for name in ACTIVATIONS}
-    best = best_of(results, groups, "steps_to_25")
+    best = best_of(results, groups, "steps_to_target")
     rates = {case.name: case.facts["rate"] for case in cases}
     rows = [Row(name, seed, "rate", rates[case]) for name, case in best.items() for seed in results.seeds(case)]
     return dataclasses.replace(results.copied(best).with_rows(rows), listed=tuple(best))
@@ -128,38 +129,44 @@ ABLATION = Ablation(
     "alexnet_activations",
     __doc__,
     variants={
-        "default": ActivationSettings(train_size=2000, pixels=16, steps=3000, batch_size=64),
-        "rates": ActivationSettings(train_size=2000, pixels=16, steps=3000, batch_size=64, seeds=1, tune=True),
+        "default": ActivationSettings(pixels=16, steps=4000),
+        "rates": ActivationSettings(pixels=16, steps=4000, seeds=1, tune=True),
         "smoke": ActivationSettings(data="fashion_mini", seeds=2, steps=40, batch_size=32, train_size=256),
-        "paper": ActivationSettings(steps=40 * 390, tune=True, checkpoints=True),
+        "paper": ActivationSettings(steps=40 * 390, tune=True, target=25.0, checkpoints=True),
     },
     cases=cases,
     measure=measure,
     derive=at_best_rates,
     comparisons=[
         Comparison(
-            "with ReLU 25 % training error are reached sooner than with tanh",
-            "steps_to_25",
+            "with ReLU the training error is reached sooner than with tanh",
+            "steps_to_target",
             better="ReLU",
             worse="tanh",
             ratio=True,
             paper=number(paper="AlexNet, 2012", table="Fig. 1"),
         ),
         Comparison(
-            "with ReLU they are reached sooner than with sigmoid",
-            "steps_to_25",
+            "with ReLU it is reached sooner than with sigmoid",
+            "steps_to_target",
             better="ReLU",
             worse="sigmoid",
             ratio=True,
         ),
     ],
-    table=("rate", "steps_to_25", *(f"dead_{layer}" for layer in LAYERS), *(f"saturated_{layer}" for layer in LAYERS)),
+    table=(
+        "rate",
+        "steps_to_target",
+        *(f"dead_{layer}" for layer in LAYERS),
+        *(f"saturated_{layer}" for layer in LAYERS),
+    ),
     figures=(
         Curves("train_error", "Training error at the best rate of each", cases=tuple(ACTIVATIONS)),
-        Bars("steps_to_25", "Updates to 25 % training error", "updates", cases=tuple(ACTIVATIONS), log=True),
+        Bars("steps_to_target", "Updates to the training error", "updates", cases=tuple(ACTIVATIONS), log=True),
     ),
-    note="Steps until the mean training error of 20 batches is at most 25 %; a run ends there. Dead: percent of "
-    "channels that are 0 for all of 500 images; saturated: percent of outputs within 2 % of an end of tanh or sigmoid.",
+    note="Steps until the mean training error of 20 batches is at most 50 % (25 % in the variant paper); a run ends "
+    "there. Dead: percent of channels that are 0 for all of 500 images; saturated: percent of outputs within 2 % of an "
+    "end of tanh or sigmoid.",
 )
 
 if __name__ == "__main__":

@@ -47,3 +47,14 @@ def number(**where: Any) -> Paper:
     (entry,) = found
     mark = "" if entry["verified"] else " (not verified)"
     return Paper(float(entry["value"]), entry.get("std"), f"{texts[0]}{mark}")
+
+
+def difference(worse: Paper, better: Paper) -> Paper:
+    """The paper's worse number less its better one.
+
+    Example:
+      >>> table = {"paper": "Deep Residual", "table": "Table 6", "metric": "test_error_pct"}
+      >>> round(difference(number(**table, model="ResNet-20"), number(**table, model="ResNet-56")).value, 2)
+      1.78
+    """
+    return Paper(round(worse.value - better.value, 6), None, f"{worse.where} less {better.where}")

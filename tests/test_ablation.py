@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -41,7 +42,8 @@ from experiments.ablation.verdict import interval, judge
 from experiments.paper import number
 from jaxdl import data, models, optim
 
-SHARED = Path(__file__).parents[2] / "shared"
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
 CHILD = Path(__file__).parent / "children" / "ablate.py"
 
 
@@ -456,3 +458,21 @@ def test_a_batch_norm_net_can_be_measured(tmp_path):
 
     sweep = ablation(cases=one, comparisons=()).run(settings(tmp_path, seeds=1), "default")
     assert len(sweep.finished()) == 1
+
+
+def test_the_documents_example(tmp_path):
+    """docs/ablations.md: at most 40 lines, and the file in it runs as it says."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "ablations.md").read_text(), re.DOTALL)
+    assert len(code.splitlines()) <= 40
+    script = tmp_path / "lrn_against_bn.py"
+    script.write_text(code)
+    command = [sys.executable, str(script), "--variant", "smoke", "--seeds", "2", "--out", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (result,) = tmp_path.glob("lrn_against_bn/smoke-*/result.json")
+    content = json.loads(result.read_text())
+    assert content["finished"] == 6
+    assert [verdict["better"] for verdict in content["verdicts"]] == ["BN", "BN"]
+    help_ = subprocess.run([*command, "--help"], capture_output=True, text=True, env=environment, timeout=300)
+    assert "usage: python lrn_against_bn.py" in help_.stdout

@@ -39,16 +39,16 @@ def start(processes, out, parallel, *steps, **environment):
 
 
 def run(processes, out, parallel, **environment):
-    """What each process wrote to its file and to stderr."""
+    """What each process wrote to its file, to stderr, and as the number of images that it decoded."""
     with start(processes, out, parallel, **environment) as children:
-        errors = [child.communicate(timeout=300)[1] for child in children]
+        told, errors = zip(*(child.communicate(timeout=300) for child in children), strict=True)
     for child, error in zip(children, errors, strict=True):
         assert child.returncode == 0, error
     files = []
     for number in range(processes):
         with np.load(f"{out}.{number}.npz") as file:
             files.append([file[name] for name in file.files])
-    return files, errors
+    return files, errors, [int(output.rpartition("decoded ")[2]) for output in told]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def alone(tmp_path_factory):
 @pytest.mark.parametrize("parallel", ["sharded", "pmap"])
 def test_two_processes_are_one(parallel, alone, tmp_path):
     """Two with two devices each: the same training, and only process 0 shows its progress and writes checkpoints."""
-    (first, second), errors = run(2, tmp_path / "out", parallel)
+    (first, second), errors, _ = run(2, tmp_path / "out", parallel)
     for a, b, expected in zip(first, second, alone, strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_allclose(a, expected, rtol=1e-5, atol=1e-5 * np.max(np.abs(expected), initial=0))
@@ -73,15 +73,18 @@ def test_two_processes_are_one(parallel, alone, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["sharded", "pmap"])
 def test_two_processes_share_a_stream(parallel, tmp_path):
-    """Each reads its part of every batch. Evaluation counts every image once."""
+    """Each decodes its part of every batch, also in evaluation, which counts every image once."""
     rng = np.random.default_rng(0)
     for number in range(157):
         path = tmp_path / "pictures" / ("train" if number < 120 else "val") / f"{number % 3}" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
     pictures = str(tmp_path / "pictures")
-    (alone,), _ = run(1, tmp_path / "alone", parallel, STREAM=pictures)
-    (first, second), _ = run(2, tmp_path / "out", parallel, STREAM=pictures)
+    (alone,), _, whole = run(1, tmp_path / "alone", parallel, STREAM=pictures)
+    (first, second), _, shares = run(2, tmp_path / "out", parallel, STREAM=pictures)
+    # 20 batches of 16 images, and 5 evaluations of 37 images: on four devices 10, 10, 10 and 7.
+    assert whole == [20 * 16 + 5 * 37]
+    assert shares == [20 * 8 + 5 * 20, 20 * 8 + 5 * 17]
     for a, b, expected in zip(first, second, alone, strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_allclose(a, expected, rtol=1e-5, atol=1e-5 * np.max(np.abs(expected), initial=0))

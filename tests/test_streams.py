@@ -18,6 +18,7 @@ from PIL import Image
 
 from jaxdl import data, ensemble, models, optim, train
 from jaxdl.data.streams import reading
+from jaxdl.data.streams.order import chunks
 
 KEY = jax.random.key(3)
 SIDE = 32
@@ -141,6 +142,39 @@ def test_evaluation_counts_every_image_once(streams, sets):
         assert found.error == expected.error
 
 
+@pytest.mark.parametrize("size", [3, 7, 40])
+def test_each_process_reads_its_parts(streams, sets, size, monkeypatch):
+    """Together they read every image once, in the order of the rows."""
+    read = []
+    monkeypatch.setattr(
+        "jaxdl.data.streams.order.Reader", lambda *args, **how: read.append(args[1]) or reading.Reader(*args, **how)
+    )
+    pictures, labels = np.zeros_like(sets[1].images), np.full(40, -1)
+    shares = [(0, 2), (3, 1)]  # the parts of two processes with two devices each
+    for mine in shares:
+        for number, (batch, real) in enumerate(chunks(streams[1], size, parts=4, mine=mine)):
+            assert batch.inputs.shape == (2 * size, SIDE, SIDE, 3)
+            for place, (part, count) in enumerate(zip(mine, real, strict=True)):
+                rows = (number * 4 + part) * size + np.arange(count)
+                found = slice(place * size, place * size + count)
+                pictures[rows], labels[rows] = batch.inputs[found], batch.targets[found]
+    np.testing.assert_array_equal(pictures, sets[1].images)
+    np.testing.assert_array_equal(labels, sets[1].labels)
+    np.testing.assert_array_equal(np.sort(np.concatenate(read)), np.arange(40))
+
+
+def test_statistics(streams, sets, monkeypatch, capsys):
+    """Those of the same images in memory, to the last bit; a long pass shows its progress."""
+    assert data.PcaColor.of(streams[0]) == data.PcaColor.of(sets[0].images)
+    assert "PcaColor" not in capsys.readouterr().err
+    monkeypatch.setattr("jaxdl.data.image_sums._LONG", 80)
+    found = data.SubtractMeanImage.of(streams[0]).mean
+    np.testing.assert_allclose(found, sets[0].images.mean(0, dtype=np.float64), rtol=1e-6)
+    assert "80/80" in capsys.readouterr().err
+    part = np.arange(0, 80, 3)
+    assert data.PcaColor.of(streams[0].take(part)) == data.PcaColor.of(sets[0].images[part])
+
+
 def test_ensembles(streams, sets):
     members = jax.tree.map(lambda *x: np.stack(x), *(fresh(streams[0]).variables for _ in range(2)))
     found, expected = (ensemble.evaluate(MODEL, members, s[1], batch_size=16) for s in (streams, sets))
@@ -182,6 +216,7 @@ def test_worker_processes_give_the_same_batches(root):
         found.append([next(batches) for _ in range(6)])
         batches.close()
     assert_equal(*found)
+    assert all(type(array) is np.ndarray for batch in found[1] for array in batch)  # not in grain's shared memory
     assert children() == []
 
 
@@ -190,6 +225,32 @@ def children():
     done = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
     lines = [line for line in done.stdout.splitlines() if "ps -o" not in line and "resource_tracker" not in line]
     return [int(line.split()[0]) for line in lines if "forkserver" not in line]
+
+
+KEPT = """
+import sys
+import jax
+from jaxdl import data
+
+if __name__ == "__main__":
+    stream, _ = data.folder(sys.argv[1], train_view=data.DecodeCenterCrop(32), workers=2)
+    kept = list(data.batches(stream, jax.random.key(0), 16, steps=12))
+    on_device = [jax.device_put(batch.inputs) for batch in kept]
+    unfinished = data.batches(stream, jax.random.key(0), 16)  # without an end
+    for _ in range(3):
+        next(unfinished)
+"""
+
+
+@pytest.mark.slow
+def test_nothing_is_left_in_shared_memory(root, tmp_path):
+    """Where batches are kept until Python ends, and one reader still reads: multiprocessing would warn."""
+    script = tmp_path / "script.py"
+    script.write_text(KEPT)
+    done = subprocess.run(
+        [sys.executable, str(script), str(root)], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.slow
@@ -445,6 +506,8 @@ def test_ctrl_c_ends_the_workers(root, tmp_path):
     assert child.returncode == 1
     assert "TrainingInterruptedError: fit: interrupted after" in errors
     assert "StreamError" not in errors
+    assert "Process grain" not in errors, "a worker was interrupted, too"
+    assert "leaked" not in errors
     assert not any_left(script)
 
 

@@ -26,6 +26,8 @@ def rows(train_set: data.Dataset) -> dict[str, data.Augment]:
         "RandomCropTo(24)": data.RandomCropTo(24),
         "RandomResizedCrop(32)": data.RandomResizedCrop(32),
         "RandomFlip()": data.RandomFlip(),
+        "AlternatingFlip(1), epoch 0": data.AlternatingFlip(1).at_step(0),
+        "epoch 1": data.AlternatingFlip(1).at_step(1),
         "Translate(6)": data.Translate(6),
         "Rotate(30)": data.Rotate(30),
         'Rotate(30, "reflect")': data.Rotate(30, "reflect"),

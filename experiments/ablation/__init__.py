@@ -2,10 +2,10 @@
 
 from experiments.ablation.ablation import Ablation
 from experiments.ablation.case import Case, Measured, Paper
-from experiments.ablation.figures import Bars, Curves, Heat
+from experiments.ablation.figures import Bars, Curves, Heat, Scatter
 from experiments.ablation.measures import Work, train_and_test
 from experiments.ablation.rows import Curve, Results, Row
-from experiments.ablation.settings import BareSettings, Settings
+from experiments.ablation.settings import BareSettings, Settings, crop_and_flip
 from experiments.ablation.verdict import Comparison, Verdict
 
 __all__ = [
@@ -21,8 +21,10 @@ __all__ = [
     "Paper",
     "Results",
     "Row",
+    "Scatter",
     "Settings",
     "Verdict",
     "Work",
+    "crop_and_flip",
     "train_and_test",
 ]

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -90,7 +91,8 @@ class Ablation:
             f"{self.doc}\n\nSettings shown are those of --variant {chosen.variant}; there are "
             f"{', '.join(self.variants)}. --publish also writes the result to experiments/results/."
         )
-        program = f"python -m experiments.{self.name}"
+        is_script = getattr(sys.modules["__main__"], "__spec__", None) is None
+        program = f"python {Path(sys.argv[0]).name}" if is_script else f"python -m experiments.{self.name}"
         start = self.variants[chosen.variant]
         settings = tyro.cli(type(start), prog=program, default=start, args=rest, description=doc)
         try:

@@ -81,7 +81,26 @@ class Heat:
     title: str = ""
 
 
-Figure: TypeAlias = Curves | Bars | Heat
+@dataclasses.dataclass(frozen=True)
+class Scatter:
+    """One metric of every run against another, coloured by a fact of the cases.
+
+    Attributes:
+      x, y: names of metrics.
+      by: name of a fact.
+      title: above the axes.
+      log_x, log_y: whether the axis is logarithmic.
+    """
+
+    x: str
+    y: str
+    by: str
+    title: str = ""
+    log_x: bool = False
+    log_y: bool = False
+
+
+Figure: TypeAlias = Curves | Bars | Heat | Scatter
 
 
 def draw(path: Path, title: str, figures: Sequence[Figure], cases: Sequence[Case], results: Results) -> bool:
@@ -104,6 +123,8 @@ def draw(path: Path, title: str, figures: Sequence[Figure], cases: Sequence[Case
             _draw_curves(axes, figure, results, colors)
         elif isinstance(figure, Bars):
             _draw_bars(axes, figure, cases, results, colors)
+        elif isinstance(figure, Scatter):
+            _draw_scatter(axes, figure, cases, results)
         else:
             _draw_heat(canvas, axes, figure, cases, results)
     for axes in grid[len(shown) :]:
@@ -114,7 +135,7 @@ def draw(path: Path, title: str, figures: Sequence[Figure], cases: Sequence[Case
 
 def chosen(figure: Figure, results: Results) -> list[str]:
     """The cases that a figure shows."""
-    if isinstance(figure, Heat):
+    if isinstance(figure, Heat | Scatter):
         return []
     wanted = figure.cases or results.cases
     if isinstance(figure, Curves):
@@ -124,6 +145,8 @@ def chosen(figure: Figure, results: Results) -> list[str]:
 
 def has_content(figure: Figure, cases: Sequence[Case], results: Results) -> bool:
     """Whether there is something to draw."""
+    if isinstance(figure, Scatter):
+        return bool(_dots(figure, cases, results))
     return bool(_table(figure, cases, results)[2] if isinstance(figure, Heat) else chosen(figure, results))
 
 
@@ -197,3 +220,26 @@ def _draw_heat(canvas: Any, axes: Any, figure: Heat, cases: Sequence[Case], resu
     axes.set_yticks(range(len(ys)), [f"{y:g}" if isinstance(y, int | float) else str(y) for y in ys], fontsize=8)
     axes.set(title=figure.title, xlabel=figure.x.replace("_", " "), ylabel=figure.y.replace("_", " "))
     canvas.colorbar(image, ax=axes, label=label(figure.metric))
+
+
+def _dots(figure: Scatter, cases: Sequence[Case], results: Results) -> dict[Any, list[tuple[float, float]]]:
+    """The points of each fact."""
+    found: dict[Any, list[tuple[float, float]]] = {}
+    for case in cases:
+        if figure.by in case.facts:
+            xs, ys = results.values(figure.x, case.name), results.values(figure.y, case.name)
+            found.setdefault(case.facts[figure.by], []).extend((xs[seed], ys[seed]) for seed in xs if seed in ys)
+    return {fact: points for fact, points in found.items() if points}
+
+
+def _draw_scatter(axes: Any, figure: Scatter, cases: Sequence[Case], results: Results) -> None:
+    for fact, points in _dots(figure, cases, results).items():
+        axes.plot(*zip(*points, strict=True), "o", label=str(fact), alpha=0.6, markersize=4)
+    axes.set(title=figure.title, xlabel=label(figure.x), ylabel=label(figure.y))
+    if figure.log_x:
+        axes.set_xscale("log")
+    if figure.log_y:
+        axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=7, frameon=False)

@@ -8,6 +8,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -63,6 +64,11 @@ class Work:
         """The run's key."""
         return jax.random.key(self.seed)
 
+    def inputs(self, images: int = 500) -> jax.Array:
+        """The model's inputs for the first training images."""
+        preprocess = self.case.fit.get("preprocess") or self.train_set.standardize
+        return jnp.asarray(preprocess(jnp.asarray(self.train_set.images[:images])))  # type: ignore[operator]
+
     def start(self) -> train.TrainState:
         """The first state."""
         given = {"variables": self.case.start, "new": self.case.new}
@@ -97,15 +103,15 @@ class Work:
         return value
 
 
-def train_and_test(work: Work) -> Measured:
-    """Trains the case's model, and evaluates it.
+def train_and_test(work: Work, start: train.TrainState | None = None) -> Measured:
+    """Trains the case's model, by default from `work.start()`, and evaluates it.
 
     Metrics: `test_error` and `test_loss` after the last update, `train_error` and `train_loss` (means of the last
     tenth of the updates, on augmented batches), `seconds` (of training, without compilation and evaluations). Errors
     are in percent. Curves: `train_loss` (means of intervals of updates), `train_error`, `test_error`.
     """
     try:
-        state, history = work.fit(work.start())
+        state, history = work.fit(work.start() if start is None else start)
     except train.NonFiniteLossError as error:
         return Measured({}, curves_of(error.history), diverged(error))
     last = max(1, len(history.loss) // 10)

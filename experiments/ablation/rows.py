@@ -64,14 +64,15 @@ class Results:
     def curve(self, name: str, case: str) -> tuple[np.ndarray, np.ndarray] | None:
         """The x [n] and y [seeds, n] of a case's curves of that name, or None if it has none.
 
-        Curves of runs that ended early are cut where the shortest ends.
+        Runs that diverged are left out, unless all of them did. All curves are read at the points of the one that ends
+        first, between their own points along straight lines.
         """
-        found = [curve for curve in self.curves if curve.name == name and curve.case == case]
+        found = [curve for curve in self.curves if curve.name == name and curve.case == case and curve.x]
+        found = [curve for curve in found if (case, curve.seed) not in self.diverged] or found
         if not found:
             return None
-        length = min(len(curve.x) for curve in found)
-        y = np.array([curve.y[:length] for curve in found], float)
-        return np.array(found[0].x[:length], float), y
+        x = np.array(min(found, key=lambda curve: curve.x[-1]).x, float)
+        return x, np.array([np.interp(x, curve.x, curve.y) for curve in found])
 
     def copied(self, names: Mapping[str, str]) -> "Results":
         """With the rows and curves of some cases once more, under further names: {"SGD": "SGD, rate 0.1"}."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl.arguments import check_flag, check_integer, check_real, require
-from jaxdl.data import DATASETS, Dataset, load
+from jaxdl.data import DATASETS, Compose, Dataset, RandomCrop, RandomFlip, load
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +95,7 @@ class Settings(BareSettings):
         seeds = f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"
         held = ", errors on held-out training images" if self.held_out else ""
         of = f", {self.train_size:,} images" if self.train_size else ""
+        of += f" of {self.pixels} pixels" if self.pixels else ""
         return f"{self.data}{of}: {self.steps:,} steps of {self.batch_size} images, {seeds}{held}"
 
 
@@ -114,3 +115,8 @@ def shrunk(dataset: Dataset, pixels: int) -> Dataset:
     sums = squares.sum((2, 4), dtype=np.uint32)
     images = ((sums + factor**2 // 2) // factor**2).astype(np.uint8)
     return dataclasses.replace(dataset, inputs=images)
+
+
+def crop_and_flip(dataset: Dataset) -> Compose:
+    """Random crops after a padding of an eighth of the images' side (4 of 32 pixels), and random flips."""
+    return Compose((RandomCrop(dataset.image_shape[0] // 8), RandomFlip()))

@@ -55,11 +55,14 @@ def publish(ablation: "Ablation", sweep: "Sweep") -> Path:
         content["finished"] == content["planned"],
         f"{ablation.name}: only complete results are published, got {content['finished']} of {content['planned']} runs",
     )
-    path = RESULTS / (
-        f"{ablation.name}.json" if sweep.variant == "default" else f"{ablation.name}_{sweep.variant}.json"
-    )
+    path = RESULTS / f"{key_of(ablation.name, sweep.variant)}.json"
     report.write_json(path, content)
     return path
+
+
+def key_of(name: str, variant: str) -> str:
+    """The name of a published result."""
+    return name if variant == "default" else f"{name}_{variant}"
 
 
 def judged(ablation: "Ablation", results: Results) -> list[Verdict]:

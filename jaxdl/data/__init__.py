@@ -3,6 +3,7 @@
 from jaxdl.data.arrays import from_arrays
 from jaxdl.data.augment import (
     CROP_AND_FLIP,
+    AlternatingFlip,
     Augment,
     CenterCrop,
     ColorJitter,
@@ -43,6 +44,7 @@ __all__ = [
     "CROP_AND_FLIP",
     "DATASETS",
     "IMAGENET_STANDARDIZE",
+    "AlternatingFlip",
     "Augment",
     "CenterCrop",
     "ColorJitter",

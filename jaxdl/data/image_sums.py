@@ -1,5 +1,6 @@
 """Exact sums over the pixels of a data set's images, for statistics."""
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -7,8 +8,13 @@ import numpy as np
 
 from jaxdl.arguments import require, shown
 from jaxdl.data.dataset import Dataset
+from jaxdl.data.streams.order import chunks
+from jaxdl.data.streams.stream import Stream
+from jaxdl.progress import progress_bar
 
 _BATCH = 1024  # images at a time
+_STREAMED = 64  # images of a stream at a time, which are larger
+_LONG = 10_000  # images of a stream from which on a progress bar is shown
 
 
 def batches_of_images(function: str, source: Any) -> Iterator[np.ndarray]:
@@ -16,14 +22,16 @@ def batches_of_images(function: str, source: Any) -> Iterator[np.ndarray]:
 
     Args:
       function: named in errors.
-      source: a `Dataset` of images, one array of images, or an iterable of such arrays.
+      source: a `Dataset` of images, a `Stream`, one array of images, or an iterable of such arrays.
 
     Raises:
       ValueError: `source` is none of these, or it has no images.
     """
-    expected = "a data.Dataset of images, or arrays uint8 [n, height, width, channels]"
+    expected = "a data.Dataset of images, a data.Stream, or arrays uint8 [n, height, width, channels]"
     if isinstance(source, Dataset):
         source = source.inputs
+    if isinstance(source, Stream):
+        source = _read(function, source)
     if hasattr(source, "ndim"):
         array = np.asarray(source)
         source = (array[start : start + _BATCH] for start in range(0, len(array) if array.ndim else 0, _BATCH))
@@ -43,6 +51,17 @@ def batches_of_images(function: str, source: Any) -> Iterator[np.ndarray]:
         if images.size:
             yield images
     require(channels is not None, f"{function}: images must be one or more, got none; pass train_set")
+
+
+def _read(function: str, stream: Stream) -> Iterator[np.ndarray]:
+    """The images of a stream once, in order, through its view."""
+    with progress_bar(function, len(stream)) if len(stream) >= _LONG else contextlib.nullcontext() as update:
+        done = 0
+        for batch, real in chunks(stream, _STREAMED):
+            yield batch.inputs[: real[0]]
+            done += int(real[0])
+            if update is not None:
+                update(done, "")
 
 
 def channel_covariance(function: str, source: Any) -> np.ndarray:

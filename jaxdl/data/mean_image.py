@@ -60,7 +60,8 @@ class SubtractMeanImage:
         """The mean of images of one size, from sums of integers.
 
         Args:
-          images: a `Dataset` of images, an array uint8 [n, height, width, channels], or an iterable of such arrays.
+          images: a `Dataset` of images, an array uint8 [n, height, width, channels], or an iterable of such arrays. Or
+            a `Stream`, which is read once, through its view; `train_set.take(rows)` for a part of a large one.
           divisor: as the attribute.
 
         Raises:

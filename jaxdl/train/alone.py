@@ -1,5 +1,6 @@
 """The compiled functions and the placed data of a run of one model."""
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -86,11 +87,15 @@ class Alone:
 
     def evaluate(self, state: TrainState) -> Metrics:
         """Means over the evaluation set."""
-        layout = layout_of(state.params)
+        layout, variables = layout_of(state.params), state.variables
+        if self._layout.parallel == "pmap" and jax.process_count() > 1:
+            # pmap gives arrays on this process's devices alone; so the processes share the work on those of all.
+            layout = dataclasses.replace(self._layout, parallel="sharded")
+            variables = layout.replicate(variables)
         if self._evaluator is None or self._evaluator.where != layout:
             assert self._eval_set is not None
             self._evaluator = Evaluator(self._rule.task, self._eval_set, layout)
-        return self._evaluator(state.variables)
+        return self._evaluator(variables)
 
     def observe(self, state: TrainState, found: Metrics, active: np.ndarray) -> TrainState:
         """The state after its error or loss in the evaluation was passed to `optim.reduce_on_plateau`."""

@@ -102,14 +102,19 @@ class Evaluator:
 
     def __init__(self, task: Task, dataset: Dataset | Stream, where: Layout | Members, *, batch_size: int = 500):
         self.where = where
+        split = isinstance(dataset, Stream) and isinstance(where, Layout)
         if isinstance(where, Members):
             self._sweep = Sweep(dataset, where.replicate, batch_size=batch_size)
         else:
-            wait = MOST_IN_FLIGHT if where.is_several_cpu_devices else None
             self._sweep = Sweep(
-                dataset, where.replicate, batch_size=batch_size, parts=len(where.devices), wait_every=wait
+                dataset,
+                where.place_batch if split else where.replicate,
+                batch_size=batch_size,
+                parts=len(where.devices),
+                mine=where.here,
+                wait_every=MOST_IN_FLIGHT if where.is_several_cpu_devices else None,
             )
-        self._sums = _compiled_sums(task, self._sweep.batch_size, where)
+        self._sums = _compiled_sums(task, self._sweep.batch_size, where, split)
 
     def __call__(self, variables: Any) -> Metrics:
         """Means over the data set: Python floats, or for stacked variables float64 [members]."""
@@ -122,8 +127,11 @@ class Evaluator:
 
 
 @remembered()
-def _compiled_sums(task: Task, batch_size: int, where: Layout | Members):
-    """A compiled function: sums of loss and metrics over the batch from a row on; rows past the end do not count."""
+def _compiled_sums(task: Task, batch_size: int, where: Layout | Members, split: bool):
+    """A compiled function: sums of loss and metrics over the batch from a row on; rows past the end do not count.
+
+    With `split` each device of a layout has its own examples; else all have the whole set.
+    """
 
     def sums(variables, data, start):
         batch, real = masked_batch(data, start, batch_size)
@@ -134,6 +142,8 @@ def _compiled_sums(task: Task, batch_size: int, where: Layout | Members):
     spread = where.spread()
 
     def on_all(variables, data, start):
+        if split:
+            return spread.map(lambda variables, mine: spread.sum(sums(variables, mine, 0)))(variables, data)
         starts = start + batch_size * jnp.arange(len(where.devices))
         f = spread.map(lambda shared, mine: spread.sum(sums(shared[0], shared[1], mine[0])))
         return f((variables, data), starts)

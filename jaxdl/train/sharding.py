@@ -96,6 +96,11 @@ class Layout:
         """Whether there are several CPU devices: many steps under way at once may then deadlock (jax below 0.12)."""
         return len(self.devices) > 1 and self.devices[0].platform == "cpu"
 
+    @property
+    def here(self) -> tuple[int, ...]:
+        """The numbers, from 0, of the devices of this process."""
+        return tuple(n for n, device in enumerate(self.devices) if device.process_index == jax.process_index())
+
     def spread(self, *, evenly: bool = True) -> Spread:
         """The `Spread` inside of a program made by `compile`. With `evenly=False` every device sees all examples."""
         mesh = self.mesh if self.parallel == "sharded" else None
@@ -134,7 +139,7 @@ class Layout:
     def place_batch(self, batch: Any) -> Any:
         """Puts this process's part [examples, ...] of a batch on its devices, evenly, as the compiled step takes it."""
         if self.parallel == "pmap":
-            here = sum(device.process_index == jax.process_index() for device in self.devices)
+            here = len(self.here)
             return jax.tree.map(lambda x: x.reshape(here, len(x) // here, *x.shape[1:]), batch)
         if self.parallel == "sharded":
             split = NamedSharding(self.mesh, PartitionSpec(AXIS))

@@ -81,7 +81,8 @@ def make_step(
       preprocess: pure function from a batch of inputs to the model's inputs; needed if they are uint8.
       augment: pure function (keys [batch], inputs) -> inputs, or (keys, inputs, targets) -> (inputs, targets), applied
         before `preprocess`: `data.CROP_AND_FLIP`. Its random numbers depend on the state's key, the step and the
-        example's place in the batch, not on the devices.
+        example's place in the batch, not on the devices. If it has a method `at_step(step)`, as `data.AlternatingFlip`,
+        it is called first, and what it returns is applied.
       accumulate: number of parts in which the gradient is computed, one after the other, to save memory; must divide
         the examples of each device. Part j has the examples j, j + accumulate, ... of the batch. BatchNorm then
         normalises by the part.
@@ -170,7 +171,7 @@ class Step:
         layout = self._layout
         if state.step.sharding != layout.whole:
             state = self.place(state)
-        here = sum(device.process_index == jax.process_index() for device in layout.devices)
+        here = len(layout.here)
         if len_of(batch) % here == 0:
             self._check(len_of(batch) // here)
             return self._evenly(state, layout.place_batch(batch))

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.arguments import check_function, require, shown
-from jaxdl.data import Augment, Dataset, Stream
-from jaxdl.data.augment import takes_targets
+from jaxdl.data import AlternatingFlip, Augment, Compose, Dataset, Stream
+from jaxdl.data.augment import at_step, takes_targets
 from jaxdl.data.checks import called, check_model_fits, count_outputs, input_struct, kinds, len_of, shapes_of
 from jaxdl.modules import ModelShapes, apply_model, check_model
 from jaxdl.train.losses import Loss, Metric, cross_entropy, error, label_smoothing
@@ -52,13 +52,14 @@ class Task:
         """The model's inputs for a batch of inputs."""
         return inputs if self.preprocess is None else self.preprocess(inputs)
 
-    def augmented(self, keys: jax.Array, batch: Batch) -> Batch:
-        """A batch with its random changes."""
+    def augmented(self, keys: jax.Array, batch: Batch, step: jax.Array) -> Batch:
+        """A batch with the random changes of an update; `step` is its number, int32 []."""
         if self.augment is None:
             return batch
+        augment = at_step(self.augment, step)
         if takes_targets(self.augment):
-            return Batch(*self.augment(keys, *batch))
-        return batch._replace(inputs=self.augment(keys, batch.inputs))
+            return Batch(*augment(keys, *batch))
+        return batch._replace(inputs=augment(keys, batch.inputs))
 
     def metrics_for(self, outputs: Any, targets: Any) -> tuple[tuple[str, Metric], ...]:
         """The metrics; by default the error, if outputs are logits and targets are classes."""
@@ -137,6 +138,8 @@ def check_task(
 ) -> ModelShapes:
     """The model's shapes on a data set; raises `ValueError` unless all parts of a task go together with it."""
     example = dataset.example
+    if training:
+        _check_epochs(function, task.augment, dataset, batch_size)
     inputs = augmented_example(function, task, example, min(batch_size, len(dataset))) if training else None
     shapes = check_model_fits(function, task.model, dataset, task.preprocess, inputs)
     check_on_batch(function, task, with_batch(example, min(batch_size, len(dataset))), shapes, augmented=training)
@@ -216,21 +219,41 @@ def with_batch(example: Any, batch: int) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype), example)
 
 
+def _check_epochs(function: str, augment: Augment | None, dataset: Dataset | Stream, batch_size: int) -> None:
+    """Raises `ValueError` if an `AlternatingFlip` counts other epochs than those of the data set."""
+    if isinstance(augment, Compose):
+        for change in augment.changes:
+            _check_epochs(function, change, dataset, batch_size)
+    elif isinstance(augment, AlternatingFlip):
+        steps = dataset.steps_per_epoch(batch_size)
+        require(
+            augment.steps_per_epoch == steps,
+            f"{function}: steps_per_epoch of AlternatingFlip must be {steps}, which {dataset!r} has at "
+            f"batch_size={batch_size}, got steps_per_epoch={augment.steps_per_epoch}; pass "
+            "train_set.steps_per_epoch(batch_size)",
+        )
+
+
 def _check_augment(function: str, augment: Augment, batch: Batch) -> Batch:
     """The shapes of an augmented batch; raises `ValueError` if it does not have as many examples."""
     examples = len_of(batch)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), examples))
     what = f"keys [{examples}], one for each example, and inputs {kinds(batch.inputs)}"
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+
+    def change(step, *given):
+        return at_step(augment, step)(*given)
+
     if takes_targets(augment):
         what += f", and targets {kinds(batch.targets)}"
-        found = called(function, "augment", what, augment, keys, *batch)
+        found = called(function, "augment", what, change, step, keys, *batch)
         require(
             isinstance(found, tuple | list) and len(found) == 2,
             f"{function}: augment takes (keys, inputs, targets), so it must give (inputs, targets), got {kinds(found)}",
         )
         made = Batch(*found)
     else:
-        made = batch._replace(inputs=called(function, "augment", what, augment, keys, batch.inputs))
+        made = batch._replace(inputs=called(function, "augment", what, change, step, keys, batch.inputs))
     for name, before, after in zip(("images", "labels"), batch, made, strict=True):
         leaves = jax.tree.leaves(after)
         require(

@@ -71,7 +71,7 @@ def train_step(
     keys = [jax.random.fold_in(jax.random.fold_in(state.key, stream), state.step) for stream in (_MODEL, _AUGMENT)]
 
     def measured(params, *, gradient, scale=asked.loss_scale):
-        shared = (params, state.carried, scale, keys, data)
+        shared = (params, state.carried, scale, keys, state.step, data)
         f = functools.partial(_measure, rule=rule, spread=spread, asked=asked, gradient=gradient)
         return spread.map(f)(shared, split)
 
@@ -107,15 +107,16 @@ def train_step(
 def _measure(shared: Any, split: Any, *, rule: Rule, spread: Spread, asked: Requests, gradient: bool) -> Any:
     """Loss, metrics, the model's new collections and the gradient, as means over the examples of all devices.
 
-    It runs on each device with its part of the examples. `shared` is (params, collections, loss scale, keys, data).
+    It runs on each device with its part of the examples. `shared` is (params, collections, loss scale, keys, number of
+    the update, data).
     """
-    params, carried, scale, (model_key, augment_key), data = shared
+    params, carried, scale, (model_key, augment_key), step, data = shared
     task, frozen = rule.task, asked.frozen
     batch = Batch(*split) if data is None else take_batch(data[0], data[1], split)
     examples = len(jax.tree.leaves(batch)[0])
     if task.augment is not None:
         places = spread.position * examples + jnp.arange(examples)
-        batch = task.augmented(jax.vmap(lambda place: jax.random.fold_in(augment_key, place))(places), batch)
+        batch = task.augmented(jax.vmap(lambda place: jax.random.fold_in(augment_key, place))(places), batch, step)
     if spread.axis is not None:
         model_key = jax.random.fold_in(model_key, spread.position)
     batch = batch._replace(inputs=task.inputs(batch.inputs))

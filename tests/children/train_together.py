@@ -18,12 +18,25 @@ from jaxdl import data, optim, train
 if processes > 1:
     train.join_processes(address, processes, process, timeout_seconds=10)
 
+import dataclasses
+
 import numpy as np
 import optax
 
 sys.path.insert(0, __file__.rpartition("/children/")[0])
 from helpers import ConvNormNet, numbers, random_dataset, without_times
 
+
+@dataclasses.dataclass(frozen=True)
+class Counting(data.DecodeCenterCrop):
+    """A view that notes how often it is called."""
+
+    def __call__(self, encoded, generator):
+        decoded.append(1)
+        return super().__call__(encoded, generator)
+
+
+decoded = []
 train_set = random_dataset(120, shape=(8, 8, 3))
 eval_set = train_set[:37]
 model = ConvNormNet()
@@ -34,7 +47,7 @@ count, first = 16 // processes, 16 // processes * process
 stepped, metrics = step(state, (train_set.images[first : first + count], train_set.labels[first : first + count]))
 loss = float(metrics.loss)
 if "STREAM" in os.environ:
-    view = data.DecodeCenterCrop(8, 8)
+    view = Counting(8, 8)
     train_set, eval_set = data.folder(os.environ["STREAM"], train_view=view, test_view=view)
 state = train.init_state(model, tx, jax.random.key(0), train_set.image_shape)
 print("training", jax.device_count(), flush=True)
@@ -53,4 +66,4 @@ state, history = train.fit(
 )
 arrays = jax.tree.leaves((numbers(state), without_times(history)))
 np.savez(f"{out}.{process}", loss, *arrays)
-print("done", flush=True)
+print("decoded", len(decoded), flush=True)

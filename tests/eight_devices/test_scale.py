@@ -233,7 +233,7 @@ def test_accumulated_gradients(scale):
 @pytest.mark.parametrize("scale", [pytest.param(("pmap", 8), marks=pytest.mark.slow), ("sharded", 2)], ids=str)
 def test_augmentation_does_not_depend_on_the_devices(scale):
     tx = optim.momentum(0.05)
-    augment = data.Compose((data.RandomCrop(1), data.RandomFlip()))
+    augment = data.Compose((data.AlternatingFlip(SET.steps_per_epoch(16)), data.RandomCrop(1), data.RandomFlip()))
     expected, _ = fit(tx, augment=augment, parallel="single", devices=jax.devices()[:1])
     found, _ = fit(tx, augment=augment, **options(*scale))
     assert_close(numbers(found), numbers(expected))

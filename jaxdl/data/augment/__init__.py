@@ -10,11 +10,11 @@ from jaxdl.data.augment.color_jitter import ColorJitter
 from jaxdl.data.augment.compose import Compose
 from jaxdl.data.augment.crops import CenterCrop, RandomCrop, RandomCropTo
 from jaxdl.data.augment.cutout import Cutout
-from jaxdl.data.augment.flips import RandomFlip
+from jaxdl.data.augment.flips import AlternatingFlip, RandomFlip
 from jaxdl.data.augment.lens import LensDistortion
 from jaxdl.data.augment.mixing import CutMix, Mixup
 from jaxdl.data.augment.pca_color import PcaColor
-from jaxdl.data.augment.protocol import Augment, takes_targets
+from jaxdl.data.augment.protocol import Augment, at_step, takes_targets
 from jaxdl.data.augment.recipes import CROP_AND_FLIP, alexnet_test, alexnet_train
 from jaxdl.data.augment.resampling import Geometric
 from jaxdl.data.augment.resized_crop import RandomResizedCrop
@@ -22,6 +22,7 @@ from jaxdl.data.augment.views import FiveCrop, FlipView, TenCrop
 
 __all__ = [
     "CROP_AND_FLIP",
+    "AlternatingFlip",
     "Augment",
     "CenterCrop",
     "ColorJitter",
@@ -46,5 +47,6 @@ __all__ = [
     "Translate",
     "alexnet_test",
     "alexnet_train",
+    "at_step",
     "takes_targets",
 ]

@@ -9,7 +9,7 @@ import jax
 
 from jaxdl.arguments import require, shown
 from jaxdl.data.augment.checks import check_call
-from jaxdl.data.augment.protocol import Augment, takes_targets
+from jaxdl.data.augment.protocol import Augment, at_step, takes_targets
 from jaxdl.data.augment.resampling import Geometric, resample
 
 
@@ -56,6 +56,10 @@ class Compose:
     def takes_targets(self) -> bool:
         """Whether a change takes targets, so that they must be given."""
         return any(map(takes_targets, self.changes))
+
+    def at_step(self, step: Any) -> "Compose":
+        """The changes for an update; `step` is its number, int32 []."""
+        return dataclasses.replace(self, changes=tuple(at_step(change, step) for change in self.changes))
 
     def __call__(self, keys: jax.Array, images: jax.Array, targets: Any = None) -> Any:
         """Maps images [batch, height, width, channels], and targets [batch, ...] if a change takes them.

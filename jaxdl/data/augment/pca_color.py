@@ -83,7 +83,8 @@ class PcaColor:
 
         Args:
           images: a `Dataset` of images, an array uint8 [n, height, width, channels], or an iterable of such arrays, of
-            any sizes.
+            any sizes. Or a `Stream`, which is read once, through its view: `train_set.take(rows)` of a large one will
+            do, 10,000 images at random for example.
           deviation: as the attribute.
           by: as the attribute.
 

@@ -6,7 +6,10 @@ from typing import Any, TypeAlias
 
 Augment: TypeAlias = Callable[..., Any]
 """(keys [batch], images [batch, height, width, channels]) -> images of as many examples and the same dtype, or
-(keys, images, targets) -> (images, targets). It is pure: the same key and image give the same pixels."""
+(keys, images, targets) -> (images, targets). It is pure: the same key and image give the same pixels.
+
+A change that depends on the number of the update has a method `at_step(step)`, which returns such a function for that
+update: `AlternatingFlip`, for example. The training step calls it with a traced int32 [] before use."""
 
 
 def takes_targets(augment: Augment) -> bool:
@@ -23,3 +26,9 @@ def takes_targets(augment: Augment) -> bool:
         return False
     needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return len(needed) == 3
+
+
+def at_step(augment: Augment, step: Any) -> Augment:
+    """The change for an update: what its method `at_step` returns, or the change itself if it has none."""
+    told = getattr(augment, "at_step", None)
+    return augment if told is None else told(step)

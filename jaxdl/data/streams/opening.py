@@ -2,7 +2,6 @@
 
 import json
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,10 @@ import numpy as np
 
 from jaxdl.arguments import require, shown
 from jaxdl.data import tfds_reader
+from jaxdl.data.streams.class_files import class_files
 from jaxdl.data.streams.sources import Files, Records
 from jaxdl.data.streams.stream import IMAGENET_STANDARDIZE, Stream
 from jaxdl.data.streams.views import DecodeCenterCrop, DecodeRandomResizedCrop, View
-
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-"""How the names of image files end, in small or capital letters."""
 
 _TRAIN_VIEW, _TEST_VIEW = DecodeRandomResizedCrop(), DecodeCenterCrop()
 
@@ -34,9 +31,10 @@ def folder(
 ) -> tuple[Stream, Stream]:
     """Streams of image files in class folders: root/train/<class>/*.jpg and root/val/<class>/*.jpg.
 
-    Files whose names do not end like an image's (`IMAGE_ENDINGS`) and hidden files are left out, with a warning that
-    counts the former. Folders inside of class folders are searched too. Classes are numbered in the order of their
-    names.
+    Files whose names do not end like an image's (.jpg, .JPEG, .png and so on) and hidden files are left out, with a
+    warning that counts the former. Folders inside of class folders are searched too. Classes are numbered in the order
+    of their names. Tiny-ImageNet is read as it is distributed: its val/val_annotations.txt tells the classes of
+    val/images/*.JPEG.
 
     Args:
       root: the folder that holds the splits.
@@ -52,7 +50,8 @@ def folder(
       The train and the test split.
 
     Raises:
-      ValueError: a folder is missing or holds no class with images, or the splits have different classes.
+      ValueError: a folder is missing or holds no class with images, the splits have different classes, or
+        val_annotations.txt does not list the images.
 
     Example:
       >>> import tempfile
@@ -86,7 +85,7 @@ def folder(
             (path / split).is_dir(),
             f"folder: {path} must have a folder {split!r}, got {sorted(p.name for p in path.iterdir() if p.is_dir())}",
         )
-        found[split] = _class_files(path / split)
+        found[split] = class_files(path / split)
     classes = tuple(found[train])
     missing = sorted(set(classes) ^ set(found[test]))
     require(
@@ -156,31 +155,3 @@ def stream(
         except ValueError as error:
             raise ValueError(f"stream: {named}={split!r} is no split of {name}: {error}") from error
     return streams[0], streams[1]
-
-
-def _class_files(root: Path) -> dict[str, list[str]]:
-    """Paths below `root` of the images of each class, sorted."""
-    found, others = {}, []
-    for path in sorted(root.iterdir()):
-        if not path.is_dir() or path.name.startswith("."):
-            continue
-        files = []
-        for place, folders, names in os.walk(path, followlinks=True):
-            folders.sort()
-            for name in sorted(names):
-                if name.startswith("."):
-                    continue
-                below = os.path.relpath(os.path.join(place, name), root)
-                (files if name.lower().endswith(IMAGE_ENDINGS) else others).append(below)
-        if files:
-            found[path.name] = files
-        else:
-            warnings.warn(f"folder: the class folder {path} holds no image and is left out", stacklevel=3)
-    if others:
-        warnings.warn(
-            f"folder: {len(others)} files in {root} do not end like an image's name and are left out, "
-            f"{', '.join(others[:3])} for example",
-            stacklevel=3,
-        )
-    require(bool(found), f"folder: {root} must hold class folders with images, root/train/<class>/*.jpg; got none")
-    return found

@@ -1,6 +1,6 @@
 """The order of a stream's images: in training a function of key and epoch, in evaluation that of the rows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -52,13 +52,36 @@ def training_batches(
             reader.close()
 
 
-def chunks(stream: Stream, size: int) -> Iterator[tuple[Batch, int]]:
-    """All images in the order of the rows: chunks of `size`, and how many of each are real; the last is filled up."""
-    rows = np.arange(len(stream))
-    reader = Reader(stream, rows, rows, size)
+def chunks(
+    stream: Stream, size: int, *, parts: int = 1, mine: Sequence[int] = (0,)
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    """All images in the order of the rows, in chunks of `parts` parts. The last chunk is filled up with black images.
+
+    Args:
+      stream: the stream.
+      size: images in a part.
+      parts: parts in a chunk: as many as devices share it.
+      mine: numbers of the parts that this process reads; it decodes no others.
+
+    Yields:
+      The images of these parts [len(mine) * size, ...] with their labels, and how many of each part are real, int32
+      [len(mine)].
+    """
+    count = -(-len(stream) // (parts * size))
+    starts = np.arange(count)[:, None] * parts + np.asarray(mine)
+    rows = (starts[..., None] * size + np.arange(size)).reshape(count, -1)
+    real = rows < len(stream)
+    reader = Reader(stream, rows[real], rows[real], rows.shape[1]) if real.any() else None
     try:
-        for images, labels in reader:
-            real = len(labels)
-            yield Batch(*(np.concatenate([x, np.repeat(x[-1:], size - real, 0)]) for x in (images, labels))), real
+        for now in real:
+            found = Batch(*(np.zeros((len(now), *kind.shape[1:]), kind.dtype) for kind in stream.example))
+            if reader is not None and now.any():
+                read = next(reader)
+                if now.all():
+                    found = read
+                else:
+                    found.inputs[now], found.targets[now] = read
+            yield found, now.reshape(len(mine), size).sum(1, dtype=np.int32)
     finally:
-        reader.close()
+        if reader is not None:
+            reader.close()

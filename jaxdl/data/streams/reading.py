@@ -1,5 +1,6 @@
 """Reads the batches of a stream ahead, by threads or worker processes of grain."""
 
+import atexit
 import dataclasses
 import logging
 import os
@@ -8,6 +9,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from multiprocessing import resource_tracker
 from typing import Any
 
 import numpy as np
@@ -100,10 +102,15 @@ class Reader:
                 flags.FLAGS.mark_as_parsed()
             options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_AHEAD)
             batches = batches.mp_prefetch(options)
+            if hasattr(signal, "pthread_sigmask"):
+                # A thread that starts it lets SIGINT through from then on, which `_fill` blocks.
+                resource_tracker.ensure_running()
         self._queue: queue.Queue = queue.Queue(_AHEAD)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._fill, args=(batches,), daemon=True, name="jaxdl stream")
         self._thread.start()
+        # Before what multiprocessing registered, which ends the workers under the thread that still reads.
+        atexit.register(self.close)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -130,6 +137,7 @@ class Reader:
 
     def close(self) -> None:
         """Ends reading. It may be called more than once."""
+        atexit.unregister(self.close)
         self._closed.set()
         while True:  # the thread may wait for room in the queue
             try:
@@ -165,8 +173,8 @@ class Reader:
         iterator = None
         try:
             iterator = iter(batches)
-            for batch in iterator:
-                if not self._put(batch):
+            for images, labels, problems in iterator:
+                if not self._put((_owned(images), _owned(labels), problems)):
                     break
         except BaseException as error:
             end = error
@@ -185,6 +193,22 @@ class Reader:
             except queue.Full:
                 continue
         return False
+
+
+def _owned(array: Any) -> np.ndarray:
+    """An array of a worker process, copied out of the shared memory in which it came, which is given back.
+
+    grain gives it back when the array is deleted. So each array that a caller keeps would hold a file open, and what is
+    there when Python ends would be lost, with a warning of multiprocessing's resource tracker.
+    """
+    shared = getattr(array, "shm", None)
+    if shared is None:
+        return array
+    copy = np.array(array)
+    if getattr(array, "_unlink_on_del", False):
+        shared.unlink()
+        array._unlink_on_del = False
+    return copy
 
 
 def workers_of(stream: Stream) -> int:
