@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.ablation.case import Case
 from experiments.ablation.measures import Work
-from experiments.ablation.settings import UNIMPORTANT, Settings
+from experiments.ablation.settings import UNIMPORTANT, BareSettings
 from experiments.ablation.store import Finished, Store
 from jaxdl import report
 from jaxdl.arguments import require
@@ -33,8 +33,9 @@ class Sweep:
       folder: OUT/<experiment>/<variant>-<hash of the settings>/.
     """
 
-    def __init__(self, ablation: "Ablation", settings: Settings, variant: str):
-        self._ablation, self.settings, self.variant = ablation, settings, variant
+    def __init__(self, ablation: "Ablation", settings: BareSettings, variant: str):
+        self._ablation, self.variant = ablation, variant
+        self.settings: Any = settings
         self._sets = settings.sets()
         self.cases: Sequence[Case] = tuple(ablation.cases(settings, self._sets[0]))
         names = [case.name for case in self.cases]
@@ -123,7 +124,7 @@ class Sweep:
             for name in self._ablation.table
             if name in found.metrics
         ]
-        print(f"{label}: {found.diverged or ', '.join(shown)} ({finished.seconds:.0f} s)", flush=True)
+        print(f"{label}: {found.diverged or ', '.join(shown) or 'finished'} ({finished.seconds:.0f} s)", flush=True)
 
     def _steps(self, case: Case) -> int:
         return case.steps or self.settings.steps
@@ -134,7 +135,7 @@ class Sweep:
         return _hash([important(self.settings), describe(fields)[0], describe(self._ablation.measure)[0]])
 
 
-def important(settings: Settings) -> dict[str, str]:
+def important(settings: BareSettings) -> dict[str, str]:
     """The settings that change the result of a run, as text."""
     return {
         field.name: repr(getattr(settings, field.name))
