@@ -88,7 +88,8 @@ def measure(work: Work) -> Measured:
 
 def by_layer(work: Work, state: train.TrainState) -> tuple[np.ndarray, np.ndarray]:
     """The standard deviations of each convolution's outputs and of its weights' gradients, on 500 training images."""
-    model, inputs = work.model, work.inputs()
+    model: Any = work.model
+    inputs = work.inputs()
     labels = jnp.asarray(work.train_set.labels[:500])
     _, seen = model.apply(
         state.variables,

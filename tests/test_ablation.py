@@ -274,6 +274,36 @@ def test_hyperparams_are_set_and_share_a_program(tmp_path):
     assert len(set(found[0])) == 4
 
 
+def test_fingerprints_see_the_measure_but_not_the_form(tmp_path, monkeypatch):
+    """A changed measure is another run; a changed method of the form's settings is not."""
+
+    def first(work):
+        return train_and_test(work).add({"one": 1.0})
+
+    def second(work):
+        return train_and_test(work).add({"one": 2.0})
+
+    class Mine(Settings):
+        pass
+
+    def typed(work):
+        assert isinstance(work.settings, Mine)
+        return train_and_test(work)
+
+    def prints(measure):
+        return Sweep(ablation(measure=measure), settings(tmp_path), "default")._fingerprints
+
+    before = {measure: prints(measure) for measure in (first, second, train_and_test, typed)}
+    assert len({tuple(found.values()) for found in before.values()}) == 4
+
+    def title(self):
+        return "another"
+
+    title.__module__ = Settings.__module__
+    monkeypatch.setattr(Settings, "title", title)
+    assert {measure: prints(measure) for measure in before} == before
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
