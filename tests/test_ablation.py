@@ -299,7 +299,7 @@ def test_fingerprints_see_the_measure_but_not_the_form(tmp_path, monkeypatch):
     def title(self):
         return "another"
 
-    title.__module__ = Settings.__module__
+    title.__module__, title.__qualname__ = Settings.title.__module__, Settings.title.__qualname__
     monkeypatch.setattr(Settings, "title", title)
     assert {measure: prints(measure) for measure in before} == before
 
