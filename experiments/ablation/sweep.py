@@ -22,7 +22,7 @@ from jaxdl.progress import progress_bar
 if TYPE_CHECKING:
     from experiments.ablation.ablation import Ablation
 
-_FORM = "experiments.ablation."
+_FORM = "experiments.ablation"  # its own code does not make runs again
 _VERSION = 1
 """Of what the form computes: to be raised when `train_and_test`, for example, gives other numbers than before."""
 
@@ -136,8 +136,8 @@ class Sweep:
     def _fingerprint(self, case: Case) -> str:
         """A check sum of all that the result of a run depends on: settings, case, measure."""
         fields = {field.name: getattr(case, field.name) for field in dataclasses.fields(case) if field.name != "paper"}
-        parts = [describe(part)[0] for part in (fields, self._ablation.measure)]
-        return _hash([_VERSION, important(self.settings), *map(_without_form, parts)])
+        parts = [describe(part, known=[_FORM])[0] for part in (fields, self._ablation.measure)]
+        return _hash([_VERSION, important(self.settings), *parts])
 
 
 def important(settings: BareSettings) -> dict[str, str]:
@@ -147,14 +147,6 @@ def important(settings: BareSettings) -> dict[str, str]:
         for field in dataclasses.fields(settings)
         if field.name not in UNIMPORTANT
     }
-
-
-def _without_form(tree: Any) -> Any:
-    """A description without the code of the form itself, whose changes do not make runs again (see `_VERSION`)."""
-    if isinstance(tree, dict):
-        name = str(tree.get("is", ""))
-        return name if name.startswith(_FORM) else {key: _without_form(value) for key, value in tree.items()}
-    return [_without_form(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def _hash(content: Any) -> str:
