@@ -123,7 +123,7 @@ ABLATION = Ablation(
     "initialization",
     __doc__,
     variants={
-        "default": InitializationSettings(train_size=10_000, test_size=2000, pixels=16, steps=312),
+        "default": InitializationSettings(seeds=5, train_size=10_000, test_size=2000, pixels=16, steps=312),
         "smoke": InitializationSettings(
             data="fashion_mini", seeds=2, steps=4, batch_size=16, train_size=64, test_size=50, depth=8
         ),
