@@ -265,6 +265,54 @@ def test_a_worker_that_dies_is_reported(root):
     assert children() == []
 
 
+def test_an_end_that_fails_is_the_end_all_the_same(root, monkeypatch):
+    """Whatever closing grain's iterator raises, the reader must not wait for ever."""
+
+    class Broken:
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            raise OSError("the disk is gone")
+
+        def close(self):
+            raise AssertionError("can only join a started process")
+
+    fill = reading.Reader._fill
+    monkeypatch.setattr(reading.Reader, "_fill", lambda reader, batches: fill(reader, Broken()))
+    monkeypatch.setattr(reading, "_PATIENCE", 0.2)
+    reader = reading.Reader(opened(root)[0], np.arange(4), np.arange(4), 2)
+    reader._thread.join(10)
+    assert not reader._queue.empty()
+    with pytest.raises(data.StreamError, match="the disk is gone"):
+        next(reader)
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_told_so(root, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(KEPT.replace('__name__ == "__main__"', "True"))
+    command = [sys.executable, str(script), str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "StreamError: reading <pictures" in last
+    assert 'under `if __name__ == "__main__":`, or pass workers=0' in last
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_end_with_a_killed_parent(root, tmp_path, workers):
+    """Also those that wait for room for their batches."""
+    script = tmp_path / "script.py"
+    kill = "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    script.write_text("import os, signal" + KEPT.replace("workers=2", f"workers={workers}") + kill)
+    with started([sys.executable, str(script), str(root)], start_new_session=True) as child:
+        child.wait(timeout=120)
+        assert child.returncode == -signal.SIGKILL
+        assert not any_left(child.pid)
+
+
 @dataclasses.dataclass(frozen=True)
 class SlowView:
     """A disk that hangs."""
@@ -465,11 +513,14 @@ def test_killed_and_resumed(root, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
 
+    groups = []
+
     def run(folder, kill_at):
-        return subprocess.run(
-            [sys.executable, str(script), str(root), str(tmp_path / folder), str(kill_at)],
-            capture_output=True, text=True, check=False, timeout=300,
-        )  # fmt: skip
+        command = [sys.executable, str(script), str(root), str(tmp_path / folder), str(kill_at)]
+        with started(command, start_new_session=True) as child:
+            groups.append(child.pid)
+            output, errors = child.communicate(timeout=300)
+        return subprocess.CompletedProcess(command, child.returncode, output, errors)
 
     whole = run("whole", 0)
     assert whole.returncode == 0, whole.stderr[-3000:]
@@ -478,17 +529,20 @@ def test_killed_and_resumed(root, tmp_path):
     resumed = run("killed", 0)
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     assert resumed.stdout == whole.stdout
-    assert not any_left(script), "a worker outlived its parent"
+    assert not any(map(any_left, groups)), "a worker outlived its parent"
 
 
-def any_left(script):
-    """Whether a process that has to do with a script is still there after half a minute."""
+def any_left(group):
+    """Whether a process of a group is still there after half a minute; workers do not have the script's name."""
     deadline = time.monotonic() + 30
-    while subprocess.run(["pgrep", "-f", str(script)], stdout=subprocess.DEVNULL, check=False).returncode == 0:
+    while True:
+        done = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True)
+        found = [line.split() for line in done.stdout.splitlines()]
+        if not any(number == str(group) and not state.startswith("Z") for number, state in found):
+            return False
         if time.monotonic() > deadline:
             return True
         time.sleep(0.5)
-    return False
 
 
 @pytest.mark.slow
@@ -508,7 +562,7 @@ def test_ctrl_c_ends_the_workers(root, tmp_path):
     assert "StreamError" not in errors
     assert "Process grain" not in errors, "a worker was interrupted, too"
     assert "leaked" not in errors
-    assert not any_left(script)
+    assert not any_left(child.pid)
 
 
 def test_wrong_calls(root, streams, sets, tmp_path):
@@ -539,8 +593,48 @@ def test_wrong_calls(root, streams, sets, tmp_path):
         (tmp_path / split / name).mkdir(exist_ok=True)
         (tmp_path / split / name / "1.png").write_bytes(png(np.zeros((2, 2, 3), np.uint8)))
     (tmp_path / "train" / "cat" / "notes.txt").touch()
-    with pytest.warns(UserWarning, match="1 files in"), pytest.raises(ValueError, match="the same classes, got cat"):
+    with pytest.warns(UserWarning, match="1 files in"), pytest.raises(ValueError, match="the same classes, got cat in"):
         data.folder(tmp_path)
+
+
+def tree(root, *names):
+    """Image files of two pixels."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(png(np.zeros((2, 2, 3), np.uint8)))
+    return root
+
+
+def test_links_and_hidden_folders(tmp_path):
+    """A loop is not followed, nor a link to all classes, and what Jupyter leaves is no image."""
+    tree(tmp_path, "train/cat/1.png", "train/cat/more/2.png", "train/dog/1.png", "val/cat/1.png", "val/dog/1.png")
+    tree(tmp_path, "train/cat/.ipynb_checkpoints/1-checkpoint.png")
+    for name, target in (("loop", "."), ("all", ".."), ("twice", "more")):
+        (tmp_path / "train" / "cat" / name).symlink_to(target)
+    (tmp_path / "train" / "me").symlink_to(".")
+    with pytest.warns(UserWarning, match="me holds no image"):
+        stream, _ = data.folder(tmp_path)
+    np.testing.assert_array_equal(stream.labels, [0, 0, 1])
+
+
+def test_images_outside_of_class_folders_are_warned_of(tmp_path):
+    tree(tmp_path, "train/cat/1.png", "train/lost.png", "val/cat/1.png")
+    with pytest.warns(UserWarning, match=r"1 images in .*train, outside of its class folders, are .* lost\.png"):
+        data.folder(tmp_path)
+
+
+def test_names_that_are_no_utf_8(tmp_path):
+    tree(tmp_path, "val/a/1.png", os.fsdecode(b"train/a/b\xe4r.png"))
+    (batch,) = data.batches(opened(tmp_path, strict=True)[0], KEY, 1, steps=1)
+    assert batch.inputs.shape == (1, SIDE, SIDE, 3)
+
+
+def test_splits_and_classes_that_do_not_fit(tmp_path):
+    tree(tmp_path, "train/cat/1.png", "train/K\u00e4tze/1.png", "val/Ka\u0308tze/1.png", "val/cat/1.png")
+    with pytest.raises(ValueError, match=r"train' only and Ka.* in 'val' only; .* two forms of Unicode, .*K\\xe4tze"):
+        data.folder(tmp_path)
+    with pytest.raises(ValueError, match=r"got \['K.*', 'cat'\]; the class folders .* pass '.*[^n]'$"):
+        data.folder(tmp_path / "train")
 
 
 def test_parts_of_a_stream(streams, sets):

@@ -3,6 +3,7 @@
 import atexit
 import dataclasses
 import logging
+import multiprocessing
 import os
 import queue
 import signal
@@ -23,6 +24,10 @@ _AHEAD = 2  # batches that wait for the devices
 _LARGE = 20_000  # images from which on worker processes are worth their start
 _PATIENCE = 10.0  # seconds without a batch after which the log says so
 _WARNED = 3  # damaged images that are named one by one
+_GUARD = (
+    'worker processes import the main script again: put what it does under `if __name__ == "__main__":`, or pass '
+    "workers=0"
+)
 _HOPELESS = 4  # a batch of at least so many images, all of them damaged, is an error: the view or the disk is at fault
 
 
@@ -98,10 +103,12 @@ class Reader:
         threads = 2 if workers else cores()
         batches = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
         if workers:
+            if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing asks itself
+                raise StreamError(f"reading {stream!r}: a worker process may not start others; {_GUARD}")
             if not flags.FLAGS.is_parsed():  # grain's processes read flags, which only absl.app would parse
                 flags.FLAGS.mark_as_parsed()
             options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_AHEAD)
-            batches = batches.mp_prefetch(options)
+            batches = batches.mp_prefetch(options, worker_init_fn=_end_with_parent)
             if hasattr(signal, "pthread_sigmask"):
                 # A thread that starts it lets SIGINT through from then on, which `_fill` blocks.
                 resource_tracker.ensure_running()
@@ -127,7 +134,10 @@ class Reader:
                 raise StopIteration
             if isinstance(found, BaseException):
                 self.close()
-                raise StreamError(f"reading {self._stream!r} failed: {found}") from found
+                # With 1 a worker ends that could not import the main script; its functions' errors come to here.
+                text = str(found).rstrip(".")
+                remedy = f"; {_GUARD}" if "unexpectedly with exit code 1." in text else ""
+                raise StreamError(f"reading {self._stream!r} failed: {text}{remedy}") from found
             images, labels, problems = found
             if len(problems) == len(labels) >= _HOPELESS:
                 self.close()
@@ -136,7 +146,9 @@ class Reader:
             return Batch(images, labels)
 
     def close(self) -> None:
-        """Ends reading. It may be called more than once."""
+        """Ends reading. It may be called more than once, also while Python ends and takes modules apart."""
+        if self._closed.is_set():
+            return
         atexit.unregister(self.close)
         self._closed.set()
         while True:  # the thread may wait for room in the queue
@@ -178,11 +190,13 @@ class Reader:
                     break
         except BaseException as error:
             end = error
-        finally:
+        try:
             close = getattr(iterator, "close", None)
             if close is not None:
                 close()
-            self._put(end)
+        except BaseException as error:  # the reader waits for the end all the same
+            end = end or error
+        self._put(end)
 
     def _put(self, item: Any) -> bool:
         """Whether there was room before the reader was closed."""
@@ -193,6 +207,18 @@ class Reader:
             except queue.Full:
                 continue
         return False
+
+
+def _end_with_parent(worker: int, workers: int) -> None:
+    """In a worker process: a thread that ends it when its parent is gone, killed for example."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="jaxdl parent").start()
 
 
 def _owned(array: Any) -> np.ndarray:
