@@ -347,6 +347,38 @@ def test_a_view_that_always_fails_does_not_train(root):
         train.fit(fresh(stream), MODEL, TX, stream, steps=2, batch_size=24, progress=False)
 
 
+@dataclasses.dataclass(frozen=True)
+class AnyView:
+    """A view that returns what it is made with."""
+
+    shape: tuple
+    dtype: str = "uint8"
+    size: int = SIDE
+
+    def __call__(self, encoded, generator):
+        return np.zeros(self.shape, self.dtype)
+
+
+@pytest.mark.parametrize(
+    ("view", "got"),
+    [
+        (AnyView((16, SIDE, 3)), r"got uint8 \[16, 32, 3\] from AnyView"),
+        (AnyView((SIDE, SIDE, 3), "int32"), r"got int32 \[32, 32, 3\]"),
+        (AnyView(()), r"got uint8 \[\]"),
+    ],
+)
+def test_a_view_that_returns_something_else_does_not_train(root, view, got):
+    stream, _ = opened(root, train_view=view)
+    with pytest.raises(data.StreamError, match=rf"the view must return uint8 \[32, 32, 3\], .* size=32 says, {got}"):
+        next(data.batches(stream, KEY, 8, steps=1))
+
+
+def test_sizes_may_be_numpys(root):
+    stream, _ = opened(root, train_view=data.DecodeCenterCrop(np.int64(8), np.int64(9)))
+    assert next(data.batches(stream, KEY, 8, steps=1)).inputs.shape == (8, 8, 8, 3)
+    assert type(stream.image_shape[0]) is int
+
+
 def files_of_every_kind(folder):
     """Real pictures in unusual forms, and files that are none; the names of the latter."""
     folder.mkdir(parents=True)
@@ -388,6 +420,7 @@ def test_files_of_every_kind(view, tmp_path):
         warnings.simplefilter("always")
         batches = list(data.batches(stream, KEY, 7, steps=2))
     messages = [str(w.message) for w in caught if issubclass(w.category, data.DamagedImageWarning)]
+    assert not any(" at 0x" in message for message in messages)
     assert sum(map(len, (batch.inputs for batch in batches))) == 14
     black = sum(int(not image.any()) for batch in batches for image in batch.inputs)
     assert black == len(damaged)
@@ -403,6 +436,14 @@ def test_sixteen_bits_keep_the_upper_eight():
     pixels = np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32)
     found = data.DecodeCenterCrop(32, 32)(png(pixels), np.random.default_rng(0))
     np.testing.assert_array_equal(found, np.repeat((pixels // 256)[..., None], 3, 2))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_numbers_without_a_brightness_are_damage(kind):
+    file = io.BytesIO()
+    Image.fromarray(np.full((32, 32), 200, kind)).save(file, "TIFF")
+    with pytest.raises(ValueError, match="32 bits, which tell no brightness"):
+        data.DecodeCenterCrop(32, 32)(file.getvalue(), np.random.default_rng(0))
 
 
 def jpeg(height, width, seed=0):
@@ -643,6 +684,8 @@ def test_parts_of_a_stream(streams, sets):
     (batch,) = data.batches(part, KEY, 3, steps=1)
     order = np.asarray(data.epoch_order(KEY, 0, examples=3, batch_size=3))[0]
     np.testing.assert_array_equal(batch.inputs, sets[0].images[rows[order]])
+    digests = {streams[0].take(rows.astype(kind)).source.digest() for kind in ("int64", "int32", "uint8", ">i4")}
+    assert len(digests) == 1  # a run is resumed with any of them
     first, second = streams[0].split_at_random(0.75, KEY)
     assert (len(first), len(second)) == (60, 20)
     np.testing.assert_array_equal(np.sort(np.concatenate([first.source.rows, second.source.rows])), np.arange(80))

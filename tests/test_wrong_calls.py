@@ -321,6 +321,7 @@ CALLS = [
     ("population(augment=data.AlternatingFlip(999))", "steps_per_epoch of AlternatingFlip must be || got"),
     ("fit(augment=lambda keys, images: data.AlternatingFlip(2)(keys, images))", "the step is not known"),
     ("data.Compose([data.RandomFlip()])", "changes must be a tuple of functions"),
+    ("data.Compose((data.AlternatingFlip,))", "is a class || AlternatingFlip(steps_per_epoch=...)"),
     ("data.Compose((data.RandomCrop(4), data.RandomFlip))", "RandomFlip is a class || RandomFlip()"),
     # augmentation
     ("data.RandomCrop(2, fill=0)", "RandomCrop: fill must be one of 'zero', 'reflect', 'edge', got fill=0"),
@@ -434,8 +435,9 @@ CALLS = [
     ("data.DecodeRandomCrop(224, (300, 256))", "short_side must be (least, most) || swap them"),
     (
         "data.DecodeRandomCrop(224, (256,))",
-        "short_side must be a number or a pair || got short_side=(256,) || (256, 480)",
+        "short_side must be a number or a pair, a tuple, got short_side=(256,) || (256, 480)",
     ),
+    ("data.DecodeRandomCrop(224, [256, 480])", "a pair, a tuple, got short_side=[256, 480] || pass 256 or (256, 480)"),
     ("data.DecodeRandomResizedCrop(area=(0.0, 1.0))", "area must be (least, greatest), above 0 and at most 1"),
     ("data.DecodeRandomResizedCrop(area=(0.5, 2.0))", "area must be (least, greatest), above 0 and at most 1"),
     (
@@ -455,6 +457,11 @@ CALLS = [
     (
         'data.Stream("mine", "train", [0], len, ("a",))',
         "view must be a function with a field size || data.DecodeCenterCrop(224)",
+    ),
+    ('data.Stream("mine", "train", [0], data.DecodeCenterCrop, ("a",))', "view must be an object || a class; call it"),
+    (
+        'data.Stream("mine", "train", [0], data.RandomResizedCrop(32), ("a",))',
+        "view must decode images || got view=RandomResizedCrop(size=(32, 32) || pass it as augment=",
     ),
     (
         'data.Stream("mine", "train", [0], data.DecodeCenterCrop(8, 8), ("a",), workers=-1)',

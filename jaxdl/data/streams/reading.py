@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import queue
+import re
 import signal
 import threading
 import warnings
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.arguments import shown
 from jaxdl.data.streams.sources import Source
 from jaxdl.data.streams.stream import Stream
 from jaxdl.data.streams.views import View
@@ -67,12 +69,21 @@ class Positions:
         encoded = self.source.read(int(self.rows[index]))
         generator = np.random.Generator(np.random.Philox(key=[self.seed, self.numbers[index]]))
         try:
-            return self.view(encoded.load(), generator), encoded.label, ""
+            image = self.view(encoded.load(), generator)
         except Exception as error:  # of many kinds: the file's, Pillow's, the view's
-            problem = f"{encoded.where} cannot be read: {type(error).__name__}: {error}"
+            # Pillow names an object in memory, by its address.
+            text = re.sub(r" <_io.BytesIO object at \w+>", "", str(error))
+            problem = f"{encoded.where} cannot be read: {type(error).__name__}: {text}"
             if self.strict:
                 raise StreamError(problem) from error
             return np.zeros((self.view.size, self.view.size, 3), np.uint8), encoded.label, problem
+        size, shape, dtype = self.view.size, np.shape(image), getattr(image, "dtype", type(image).__name__)
+        if shape != (size, size, 3) or dtype != np.uint8:
+            raise StreamError(
+                f"the view must return uint8 {[size, size, 3]}, as its field size={size} says, got {dtype} "
+                f"{list(shape)} from {shown(self.view)} for {encoded.where}"
+            )
+        return image, encoded.label, ""
 
 
 def stacked(examples: Sequence[tuple[np.ndarray, int, str]]) -> tuple[np.ndarray, np.ndarray, list[str]]:

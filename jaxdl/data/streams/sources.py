@@ -133,4 +133,5 @@ class Part:
 
     def digest(self) -> str:
         """Of the whole and the rows."""
-        return f"{self.whole.digest()}[{hashlib.sha256(np.ascontiguousarray(self.rows).tobytes()).hexdigest()[:12]}]"
+        rows = np.ascontiguousarray(self.rows, np.int64)  # whatever their dtype is
+        return f"{self.whole.digest()}[{hashlib.sha256(rows.tobytes()).hexdigest()[:12]}]"
