@@ -518,6 +518,25 @@ def test_records_are_those_of_tensorflow_datasets():
     np.testing.assert_array_equal(held_out.targets, [records[row]["label"] for row in range(100)])
 
 
+@pytest.mark.skipif(not (CIFAR / "mnist").is_dir(), reason="needs ../shared/data with MNIST")
+def test_records_whose_classes_have_no_names():
+    view = data.DecodeCenterCrop(28, 28)
+    stream, _ = data.stream("mnist", data_dir=CIFAR, train_view=view, test_view=view)
+    assert stream.class_names == tuple("0123456789")
+    assert 0 < next(data.batches(stream, KEY, 8, steps=1)).inputs.mean() < 100
+
+
+def test_resuming_with_another_view_is_refused_and_says_what_differs(root, tmp_path):
+    def run(view):
+        stream, _ = opened(root, train_view=view)
+        how = {"steps": 1, "batch_size": 16, "progress": False, "checkpoint_dir": tmp_path}
+        train.fit(fresh(stream), MODEL, TX, stream, **how)
+
+    run(data.DecodeCenterCrop(16, 16))
+    with pytest.raises(ValueError, match=r"data: there \.\.\..*'short_side': '16'}, here \.\.\..*'short_side': '20'}"):
+        run(data.DecodeCenterCrop(16, 20))
+
+
 SCRIPT = """
 import sys
 import jax, optax
@@ -621,6 +640,12 @@ def test_wrong_calls(root, streams, sets, tmp_path):
         train.fit(state, MODEL, TX, train_set, steps=2, batch_size=81)
     with pytest.raises(ValueError, match="pair"):
         train.fit(state, MODEL, TX, streams, steps=2)
+    with pytest.raises(ValueError, match=r"pair \(train, test\) that data\.folder returns; .* = data\.folder"):
+        train.fit(state, MODEL, TX, streams, steps=2)
+    with pytest.raises(ValueError, match=r"PcaColor: .* got the pair \(train, test\); pass the first"):
+        data.PcaColor.of(streams)
+    with pytest.raises(ValueError, match=r"PcaColor: .* got pairs; pass \(images for images, _ in batches\)"):
+        data.PcaColor.of(data.batches(train_set, KEY, 16, steps=2))
     with pytest.raises(ValueError, match="must have a folder val, test or valid"):
         data.folder(tmp_path)
     for name in ("train", "val"):

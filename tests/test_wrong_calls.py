@@ -428,6 +428,7 @@ CALLS = [
     ('data.load("CIFAR10")', "unknown data set 'CIFAR10' || did you mean 'cifar10'"),
     ("data.load(data.DATASETS)", "name must be the name of one data set"),
     ('data.load("mnist", download="no")', "download must be True or False"),
+    ('data.load("/pics")', "which looks like a path || data.folder('/pics') reads folders of images"),
     ('data.load("mnist", data_dir="/etc/hostname")', "data_dir must be a folder, got the file"),
     ("data.RandomCrop(-1)", "padding must be an integer >= 0 || got padding=-1"),
     ("data.DecodeCenterCrop(0)", "DecodeCenterCrop: size must be an integer >= 1 || got size=0"),
@@ -933,6 +934,7 @@ CALLS = [
         "fit(train_set=(SET, SET))",
         "train_set must be one data.Dataset, got the pair (train, test) || train_set, test_set = data.load(...)",
     ),
+    ('fit(train_set="/pics")', "got the path '/pics' || data.folder('/pics')"),
     ('fit(train_set="fashion_mini")', "got the name 'fashion_mini' || data.load('fashion_mini')"),
     ("fit(train_set=BATCH)", "train_set must be one data.Dataset"),
     ("fit(eval_set=(SET, SET))", "eval_set must be one data.Dataset, got the pair"),
@@ -963,6 +965,14 @@ CALLS = [
     ("fit(state=STATE._replace(step=jnp.int32(9)), steps=5)", "9 updates behind it, more than steps=5"),
     ("fit(preprocess=lambda images: images)", "would be shown uint8 images"),
     ('fit(parallel="single", devices=jax.devices() * 2)', "devices must be a list of different JAX devices"),
+    (
+        "train.evaluate(NET, STATE, SET, views=data.RandomFlip())",
+        "views must be a function of inputs alone || RandomFlip() || (keys, images) || augment= || data.TenCrop(224)",
+    ),
+    (
+        "ensemble.evaluate(NET, MEMBERS_OF_NET, SET, views=data.CenterCrop(4))",
+        "views must be a function of inputs alone || CenterCrop(size=(4, 4)) || data.TenCrop(224)",
+    ),
     ("train.evaluate(NET, STATE, (SET, SET))", "dataset must be one data.Dataset, got the pair"),
     (
         "train.evaluate(STATE, NET, SET)",

@@ -165,11 +165,15 @@ def stream(
     labels = source.folder / "label.labels.txt"
     features = json.loads((source.folder / "features.json").read_text())
     kinds = features.get("featuresDict", {}).get("features", {})
+    count = int(kinds.get("label", {}).get("classLabel", {}).get("numClasses", 0))
     require(
-        {"image", "label"} <= set(kinds) and labels.is_file(),
-        f'stream: {name} must have the features "image" and "label" (of classes), got {sorted(kinds)}',
+        "image" in kinds and count > 0,
+        f'stream: {name} must have the features "image" and "label", of which the latter is a ClassLabel, got '
+        f"{', '.join(sorted(kinds))}; read other sets with tensorflow-datasets, and pass arrays to data.from_arrays",
     )
-    classes = tuple(labels.read_text().split("\n")[: int(kinds["label"]["classLabel"]["numClasses"])])
+    # Without the file classes have no names but their numbers, as MNIST's.
+    names = labels.read_text().split("\n") if labels.is_file() else map(str, range(count))
+    classes = tuple(names)[:count]
     streams = []
     for named, split, view in (("train", train, train_view), ("test", test, test_view)):
         try:

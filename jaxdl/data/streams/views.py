@@ -90,8 +90,8 @@ class DecodeRandomCrop:
         pair = self.short_side if isinstance(self.short_side, tuple) else (self.short_side,) * 2
         require(
             len(pair) == 2 and not isinstance(self.short_side, list),
-            f"DecodeRandomCrop: short_side must be a number or a pair, a tuple, got short_side={shown(self.short_side)}; "
-            "pass 256 or (256, 480)",
+            f"DecodeRandomCrop: short_side must be a number or a pair, a tuple, got "
+            f"short_side={shown(self.short_side)}; pass 256 or (256, 480)",
         )
         for number in pair:
             _check_short_side("DecodeRandomCrop", number, self.size)
