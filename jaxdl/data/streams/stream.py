@@ -39,7 +39,8 @@ class Stream(Split):
       class_names: one per class.
       standardize: the function from uint8 images to the model's inputs.
       workers: processes that decode; 0 for threads of this process. By default processes for streams of 20,000 images
-        or more, where this process may use at least 4 cores.
+        or more, where this process may use at least 4 cores. Processes import the main script again: put what it
+        does under `if __name__ == "__main__":`.
       strict: whether an image that cannot be decoded is an error.
 
     Raises:
