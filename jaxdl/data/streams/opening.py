@@ -34,7 +34,7 @@ def folder(
 
     Files whose names do not end like an image's (.jpg, .JPEG, .png and so on) are left out, and so are images beside
     the class folders; a warning counts them. Hidden files and folders, whose names begin with a dot, are left out
-    without one. Folders inside of class folders are searched too, each once for a class, where links lead to it again.
+    without a warning. Folders inside of class folders are searched too, each once, also where links lead to it again.
     Classes are numbered in the order of their names. Tiny-ImageNet is read as it is distributed: its
     val/val_annotations.txt tells the classes of val/images/*.JPEG.
 

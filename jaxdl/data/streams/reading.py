@@ -145,7 +145,7 @@ class Reader:
                 raise StopIteration
             if isinstance(found, BaseException):
                 self.close()
-                # With 1 a worker ends that could not import the main script; its functions' errors come to here.
+                # A worker ends with 1 if it cannot import the main script; later errors are sent as they are.
                 text = str(found).rstrip(".")
                 remedy = f"; {_GUARD}" if "unexpectedly with exit code 1." in text else ""
                 raise StreamError(f"reading {self._stream!r} failed: {text}{remedy}") from found
