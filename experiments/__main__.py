@@ -8,15 +8,12 @@ from rich.table import Table
 
 
 def claims() -> dict[str, str]:
-    """The first line of each experiment's docstring, by module.
-
-    Experiments are the modules that define ABLATION (or VARIANTS, in their older form).
-    """
+    """The first line of the docstring of each experiment, by module: those that define ABLATION."""
     found = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         tree = ast.parse(path.read_text())
         targets = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
-        if any(isinstance(target, ast.Name) and target.id in ("ABLATION", "VARIANTS") for target in targets):
+        if any(isinstance(target, ast.Name) and target.id == "ABLATION" for target in targets):
             found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
     return found
 

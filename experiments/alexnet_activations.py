@@ -117,15 +117,16 @@ def idle(activation: str, before: np.ndarray) -> tuple[float, float]:
 
 
 def at_best_rates(cases: Sequence[Case], results: Results) -> Results:
-    """Further rows: each activation at the rate with which its mean number of steps is least."""
+    """Further rows: each activation at the rate with which its mean number of steps is least.
+
+    An activation that reaches the error in no case is shown at its first rate.
+    """
     groups = {name: [case.name for case in cases if case.facts["activation"] == name] for name in ACTIVATIONS}
-    best = best_of(results, groups, "steps_to_target")
+    found = best_of(results, groups, "steps_to_target")
+    best = {name: found.get(name, names[0]) for name, names in groups.items()}
     rates = {case.name: case.facts["rate"] for case in cases}
-    rows = [row._replace(case=name) for name, case in best.items() for row in results.rows if row.case == case]
-    rows += [Row(name, seed, "rate", rates[case]) for name, case in best.items() for seed in results.seeds(case)]
-    curves = [c._replace(case=name) for name, case in best.items() for c in results.curves if c.case == case]
-    further = results.with_rows(rows, tuple(best))
-    return dataclasses.replace(further, curves=[*results.curves, *curves], listed=tuple(best))
+    rows = [Row(name, seed, "rate", rates[case]) for name, case in best.items() for seed in results.seeds(case)]
+    return dataclasses.replace(results.copied(best).with_rows(rows), listed=tuple(best))
 
 
 ABLATION = Ablation(

@@ -88,7 +88,8 @@ def measure(work: Work) -> Measured:
 
 def by_layer(work: Work, state: train.TrainState) -> tuple[np.ndarray, np.ndarray]:
     """The standard deviations of each convolution's outputs and of its weights' gradients, on 500 training images."""
-    model, inputs = work.model, work.inputs()
+    model: Any = work.model
+    inputs = work.inputs()
     labels = jnp.asarray(work.train_set.labels[:500])
     _, seen = model.apply(
         state.variables,
@@ -122,7 +123,7 @@ ABLATION = Ablation(
     "initialization",
     __doc__,
     variants={
-        "default": InitializationSettings(train_size=10_000, test_size=2000, pixels=16, steps=312),
+        "default": InitializationSettings(seeds=5, train_size=10_000, test_size=2000, pixels=16, steps=312),
         "smoke": InitializationSettings(
             data="fashion_mini", seeds=2, steps=4, batch_size=16, train_size=64, test_size=50, depth=8
         ),

@@ -14,8 +14,10 @@ Command: python -m experiments.landscapes
 """
 
 import dataclasses
-from collections.abc import Callable
-from pathlib import Path
+import functools
+import itertools
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -23,10 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.cli import run
+from experiments.ablation import Ablation, BareSettings, Bars, Case, Comparison, Measured, Results, Row, Work
+from experiments.ablation.sweep import Sweep
 from jaxdl import optim, report
 from jaxdl.arguments import check_integer, check_real
-from jaxdl.progress import progress_bar
 
 RULES: dict[str, Callable[[Any], optax.GradientTransformation]] = {
     "SGD": optim.sgd,
@@ -80,28 +82,29 @@ PROBLEMS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """What to run."""
+class LandscapeSettings(BareSettings):
+    """What to run; a seed is a draw of the noise, where there is any."""
 
+    seeds: int = 10
+    """Draws of the noise, with the seeds 0, 1, ..."""
     steps: int = 2000
     """Updates at the most."""
-    seeds: int = 10
-    """Draws of the noise, where there is any."""
     rates: int = 17
     """Rates in the grid, from 1e-4 to 3, evenly spaced on a logarithmic scale."""
     hold: int = 20
     """Points in a row that must be within the tolerance; under noise the mean of 5 times as many."""
-    out: Path = Path("runs")
-    """Results go to OUT/landscapes/<time>/."""
 
     def __post_init__(self):
         """Refuses what cannot be run."""
-        for name in ("steps", "seeds", "rates", "hold"):
+        super().__post_init__()
+        for name in ("rates", "hold"):
             check_integer("landscapes", name, getattr(self, name), at_least=1, remedy=f"pass --{name} 1 or more")
         check_real("landscapes", "hold", self.hold, below=self.steps / 5, remedy="pass --hold below a fifth of --steps")
 
 
-VARIANTS = {"default": Settings(), "smoke": Settings(steps=30, seeds=2, rates=3, hold=4)}
+def cases(settings: LandscapeSettings, _) -> list[Case]:
+    """The rules."""
+    return [Case(name) for name in RULES]
 
 
 def descend(problem: Problem, rule: Callable, rate: jax.Array, key: jax.Array, steps: int) -> jax.Array:
@@ -136,87 +139,109 @@ def steps_to_solve(problem: Problem, points: jax.Array, hold: int) -> jax.Array:
     return jnp.where(jnp.any(solved), jnp.argmax(solved), len(points))
 
 
-def solve(problem: Problem, rule: Callable, settings: Settings) -> dict[str, Any]:
-    """The best rate of the grid, its mean number of steps over seeds, and its first path."""
-    rates = jnp.geomspace(1e-4, 3.0, settings.rates)
-    keys = jax.random.split(jax.random.key(0), settings.seeds if problem.noise else 1)
-
-    @jax.jit
-    def grid(rates, keys):
-        points = jax.vmap(lambda rate: jax.vmap(lambda key: descend(problem, rule, rate, key, settings.steps))(keys))(
-            rates
-        )
-        return points, jax.vmap(jax.vmap(lambda p: steps_to_solve(problem, p, settings.hold)))(points)
-
-    points, steps = jax.device_get(grid(rates, keys))
-    heights = jax.vmap(problem.loss)(points[:, 0, -1])  # if no rate solves the problem, the lowest end is the best
-    best = int(np.lexsort((np.nan_to_num(heights, nan=np.inf), steps.mean(1)))[0])
-    solved = bool(np.all(steps[best] <= settings.steps))
-    return {
-        "rate": float(rates[best]),
-        "steps": float(steps[best].mean()) if solved else None,
-        "path": points[best, 0],
-    }
+@functools.partial(jax.jit, static_argnames=("problem", "rule", "rates", "steps", "hold"))
+def at_all_rates(problem: str, rule: str, rates: int, steps: int, hold: int, seed: int) -> tuple:
+    """The rates [rates], the points visited at each [rates, steps + 1, 2], and the steps to the tolerance, or NaN."""
+    key = jax.random.fold_in(jax.random.key(0), seed)
+    grid, where = jnp.geomspace(1e-4, 3.0, rates), PROBLEMS[problem]
+    points = jax.vmap(lambda rate: descend(where, RULES[rule], rate, key, steps))(grid)
+    needed = jax.vmap(lambda path: steps_to_solve(where, path, hold))(points)
+    return grid, points, jnp.where(needed <= steps, needed, jnp.nan)
 
 
-def main(settings: Settings) -> None:
-    """Solves every problem with every rule; prints and writes table and figure."""
-    environment = report.environment()
-    folder = report.new_run_directory(settings.out, "landscapes")
-    found: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in PROBLEMS}
-    with progress_bar("landscapes", len(PROBLEMS) * len(RULES)) as update:
-        for p, (name, problem) in enumerate(PROBLEMS.items()):
-            for r, (rule_name, rule) in enumerate(RULES.items()):
-                found[name][rule_name] = solve(problem, rule, settings)
-                update(p * len(RULES) + r + 1, f"{name}, {rule_name}")
-    without_rate = {"L-BFGS"}
+def measure(work: Work) -> Measured:
+    """Goes through all landscapes at all rates.
+
+    Metrics: for each landscape the number of rates that solve it. Curves: the steps to its tolerance against the rate.
+    """
+    metrics, curves, settings = {}, {}, work.settings
+    for problem in PROBLEMS:
+        found = at_all_rates(problem, work.case.name, settings.rates, settings.steps, settings.hold, work.seed)
+        rates, _, steps = jax.device_get(found)
+        metrics[f"{problem}, rates that solve it"] = int(np.isfinite(steps).sum())
+        curves[f"{problem}, steps"] = rates, steps
+    return Measured(metrics, curves)
+
+
+def best_rate(results: Results, problem: str, rule: str) -> int | None:
+    """The place of the rate with the least mean steps, of those that reach the tolerance with every draw of noise."""
+    found = results.curve(f"{problem}, steps", rule)
+    means = np.array([np.inf]) if found is None else np.nan_to_num(found[1].mean(0), nan=np.inf)
+    return int(np.argmin(means)) if np.isfinite(means).any() else None
+
+
+def at_best_rates(cases: Sequence[Case], results: Results) -> Results:
+    """Adds for each rule and landscape the steps at the best rate, and the rate."""
     rows = []
-    for rule_name in RULES:
-        cells = [rule_name]
-        for name in PROBLEMS:
-            entry = found[name][rule_name]
-            rate = "" if rule_name in without_rate else f" ({entry['rate']:.1g})"
-            cells.append("-" if entry["steps"] is None else f"{entry['steps']:.0f}{rate}")
-        rows.append(cells)
-    header = ["rule", *PROBLEMS]
-    report.write_json(
-        folder / "result.json",
-        {
-            "experiment": "landscapes",
-            "settings": settings,
-            "environment": environment,
-            "results": {
-                name: {rule: {key: entry[key] for key in ("rate", "steps")} for rule, entry in row.items()}
-                for name, row in found.items()
-            },
-        },
-    )
-    report.plot_landscapes(
-        folder / "landscapes.png",
-        "Paths at each rule's best rate; black dot: start, star: minimum",
-        [
-            report.Landscape(name, p.function, p.x_limits, p.y_limits, paths(found[name], p), np.array(p.minima))
-            for name, p in PROBLEMS.items()
-        ],
-    )
-    title = f"Steps to tolerance (best rate of {settings.rates}), at most {settings.steps}"
-    claim, _, rest = (__doc__ or "").partition("\n")
-    (folder / "report.md").write_text(
-        f"# {claim}\n{rest}\n## {title}\n\n{report.markdown_table(header, rows)}\n\n![Paths](landscapes.png)\n"
-    )
-    report.print_table(title, header, rows)
-    print(f"Written to {folder}: result.json, report.md, landscapes.png")
+    for case, problem in itertools.product(results.cases, PROBLEMS):
+        best, found = best_rate(results, problem, case), results.curve(f"{problem}, steps", case)
+        if best is not None and found is not None:
+            rate = math.nan if case == "L-BFGS" else found[0][best]  # which has none
+            for seed, steps in zip(results.seeds(case), found[1], strict=True):
+                rows += [Row(case, seed, f"{problem}, steps", steps[best]), Row(case, seed, f"{problem}, rate", rate)]
+    return results.with_rows(rows)
 
 
-def paths(results: dict[str, dict[str, Any]], problem: Problem) -> dict[str, np.ndarray]:
-    """Each rule's path until it solved the problem, cut to the part of the plane that is shown."""
-    shown = {}
-    for rule, entry in results.items():
-        end = len(entry["path"]) if entry["steps"] is None else int(entry["steps"]) + 1
-        points = entry["path"][: max(end, 2)]
-        shown[rule] = np.clip(points, *np.array([problem.x_limits, problem.y_limits]).T)
-    return shown
+def paths(sweep: Sweep, results: Results) -> list[str]:
+    """Draws each rule's path at its best rate until it solved the problem, cut to the plane that is shown."""
+    landscapes, settings = [], sweep.settings
+    for name, problem in PROBLEMS.items():
+        shown = {}
+        for rule in results.cases:
+            best = best_rate(results, name, rule)
+            points = jnp.asarray(at_all_rates(name, rule, settings.rates, settings.steps, settings.hold, 0)[1])
+            if best is None:  # the lowest end
+                heights = jax.vmap(problem.loss)(points[:, -1])
+                path = points[jnp.argmin(jnp.nan_to_num(heights, nan=jnp.inf))]
+            else:
+                steps = np.mean(list(results.values(f"{name}, steps", rule).values()))
+                path = points[best, : max(int(steps) + 1, 2)]
+            shown[rule] = np.clip(path, *np.array([problem.x_limits, problem.y_limits]).T)
+        limits = problem.x_limits, problem.y_limits
+        landscapes.append(report.Landscape(name, problem.function, *limits, shown, np.array(problem.minima)))
+    title = "Paths at each rule's best rate; black dot: start, star: minimum"
+    report.plot_landscapes(sweep.folder / "landscapes.png", title, landscapes)
+    return ["landscapes.png"]
 
+
+ABLATION = Ablation(
+    "landscapes",
+    __doc__,
+    variants={
+        "default": LandscapeSettings(),
+        "smoke": LandscapeSettings(steps=30, seeds=2, rates=3, hold=4),
+    },
+    cases=cases,
+    measure=measure,
+    derive=at_best_rates,
+    comparisons=[
+        *(
+            Comparison(
+                f"in the ravine {rule} needs fewer steps than SGD",
+                "ravine, steps",
+                better=rule,
+                worse="SGD",
+                ratio=True,
+            )
+            for rule in ("momentum", "Nesterov", "AdaGrad", "RMSProp", "Adam", "L-BFGS", "Newton")
+        ),
+        Comparison(
+            "Newton's step is attracted by the saddle: fewer of its rates get past it than of SGD's",
+            "saddle, rates that solve it",
+            better="SGD",
+            worse="Newton",
+            more=True,
+        ),
+        Comparison(
+            "in the noisy bowl momentum needs more steps than SGD", "noisy bowl, steps", better="SGD", worse="momentum"
+        ),
+    ],
+    table=tuple(f"{name}, {what}" for name in PROBLEMS for what in ("steps", "rate")),
+    figures=tuple(Bars(f"{name}, steps", name, "steps to the tolerance", log=True) for name in PROBLEMS),
+    note="Steps to the tolerance at the best rate of the grid, and that rate (L-BFGS has none); - where no rate gets "
+    "there. Without noise all seeds are the same.",
+    picture=paths,
+)
 
 if __name__ == "__main__":
-    run(main, VARIANTS, __doc__ or "")
+    ABLATION.main()

@@ -18,8 +18,8 @@ def number(**where: Any) -> Paper:
     """The number of the one entry that fits.
 
     Args:
-      **where: parts of the entry's texts ("paper", "table", "dataset", "model", "setting", "metric"); other values must
-        be equal.
+      **where: parts of the entry's texts ("paper", "table", "model", "setting", "metric"); "dataset" and other values
+        must be equal.
 
     Raises:
       ValueError: no entry or more than one fits.
@@ -32,7 +32,7 @@ def number(**where: Any) -> Paper:
     def fits(entry: dict[str, Any]) -> bool:
         return all(
             isinstance(entry.get(name), str) and value in entry[name]
-            if isinstance(value, str)
+            if isinstance(value, str) and name != "dataset"
             else entry.get(name) == value
             for name, value in where.items()
         )

@@ -113,7 +113,7 @@ ABLATION = Ablation(
     "random_search",
     __doc__,
     variants={
-        "default": SearchSettings(seeds=6, train_size=6000, pixels=16, steps=150, held_out=0.33),
+        "default": SearchSettings(seeds=20, train_size=6000, pixels=16, steps=150, held_out=0.33),
         "smoke": SearchSettings(
             data="fashion_mini", seeds=2, steps=3, batch_size=16, train_size=96, held_out=0.5, trials=4
         ),

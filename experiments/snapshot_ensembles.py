@@ -13,41 +13,30 @@ Command: python -m experiments.snapshot_ensembles
 """
 
 import dataclasses
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Literal
 
-import jax
-import numpy as np
 import optax
 
-from experiments.cli import run, seed_keys
-from experiments.summary import publish
-from jaxdl import data, ensemble, models, optim, report, train
+from experiments.ablation import Ablation, Bars, Case, Comparison, Curves, Measured, Results, Row, Settings, Work
+from experiments.ablation.measures import curves_of, diverged, ensemble_scores
+from experiments.ablation.rows import best_of
+from experiments.paper import number
+from jaxdl import data, models, optim, train
 from jaxdl.arguments import check_integer, check_real, require
-from jaxdl.progress import progress_bar
 
-KINDS = ("no cycle", "snapshots")
-PAPER = {"single": 5.52, "no cycle": 5.49, "snapshots": 5.32}  # ResNet-110, CIFAR-10, test error in percent
+SCORES = {"no cycle": "error_of_1", "snapshots": "test_error"}
+"""What chooses the rate: the error of the last weights, and of all snapshots together."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """What to run."""
+class SnapshotSettings(Settings):
+    """Settings, network and cycles."""
 
-    data: str = "fashion_mini"
-    """Data set: fashion_mini ships with the package; cifar10, fashion_mnist, mnist, ... come through tfds."""
-    data_dir: Path | None = None
-    """Where tensorflow-datasets keeps its data (default: $TFDS_DATA_DIR, or ~/tensorflow_datasets)."""
-    seeds: int = 5
-    """Runs of each kind, with the seeds 0, 1, ..."""
     depth: int | None = None
     """Depth of a CIFAR ResNet, 6 n + 2; by default the small CNN."""
     cycles: int = 6
-    """M: cycles, and snapshots."""
-    cycle_epochs: int = 4
-    """Epochs in a cycle."""
-    batch_size: int = 64
-    """Images in a batch."""
+    """M: cycles of equal length in a run, and snapshots."""
     rate: float = 0.01
     """First learning rate of the run without cycles."""
     baseline: Literal["cosine", "steps"] = "cosine"
@@ -59,57 +48,49 @@ class Settings:
     augment: bool = False
     """Random crops (4 pixels) and flips."""
     rate_grid: tuple[float, ...] = ()
-    """If given: run both kinds at every rate of it instead, and count errors on the last fifth of the training images,
-    which are left out of the training."""
-    train_size: int | None = None
-    """Use only the first so many training images."""
-    out: Path = Path("runs")
-    """Results go to OUT/snapshot_ensembles/<time>/."""
+    """If given: run both kinds at every rate of it instead."""
 
     def __post_init__(self):
-        """Refuses what cannot be run, before anything starts."""
-        require(self.data in data.DATASETS, f"--data must be one of {', '.join(data.DATASETS)}, got {self.data!r}")
-        for name in ("seeds", "cycles", "cycle_epochs", "batch_size"):
-            check_integer(
-                "snapshot_ensembles", name, getattr(self, name), at_least=1, remedy=f"pass --{name} 1 or more"
-            )
-        for rate in (self.rate, self.cycle_rate, *self.rate_grid):
-            check_real("snapshot_ensembles", "rate", rate, at_least=0)
-        check_real("snapshot_ensembles", "weight_decay", self.weight_decay, at_least=0)
+        """Refuses what cannot be run."""
+        super().__post_init__()
+        check_integer("snapshot_ensembles", "cycles", self.cycles, at_least=1)
+        require(self.steps >= self.cycles, f"--steps must be at least --cycles, got {self.steps} and {self.cycles}")
+        for value in (self.rate, self.cycle_rate, self.weight_decay, *self.rate_grid):
+            check_real("snapshot_ensembles", "rates and weight_decay", value, at_least=0)
 
 
-VARIANTS = {
-    "default": Settings(),
-    "paper": Settings(
-        data="cifar10",
-        seeds=1,
-        depth=110,
-        cycles=5,
-        cycle_epochs=40,
-        rate=0.1,
-        baseline="steps",
-        cycle_rate=0.2,
-        weight_decay=1e-4,
-        augment=True,
-    ),
-    "rates": Settings(seeds=2, rate_grid=(0.005, 0.01, 0.02, 0.04, 0.08)),
-    "smoke": Settings(seeds=2, cycles=2, cycle_epochs=1, batch_size=32, train_size=128),
-}
+def cases(settings: SnapshotSettings, train_set) -> list[Case]:
+    """Both kinds at their rate, or at every rate of the grid."""
+    if settings.depth is None:
+        model = models.convnet(train_set.num_classes)
+    else:
+        model = models.resnet_cifar(settings.depth, train_set.num_classes)
+    period = settings.steps // settings.cycles
+    table = {"paper": "Snapshot Ensembles", "dataset": "CIFAR-10", "model": "ResNet-110"}
+    papers = {
+        "no cycle": {
+            "error_of_1": number(**table, setting="Single model"),
+            "test_error": number(**table, setting="NoCycle"),
+        },
+        "snapshots": {"test_error": number(**table, setting="a0=0.2")},
+    }
+    return [
+        Case(
+            f"{kind}, rate {rate:g}" if settings.rate_grid else kind,
+            model,
+            chain(kind, rate, settings, period),
+            steps=settings.cycles * period,
+            augment=data.CROP_AND_FLIP if settings.augment else None,
+            fit={"eval_every": period},
+            facts={"kind": kind, "rate": rate},
+            paper=papers[kind],
+        )
+        for kind, peak in (("no cycle", settings.rate), ("snapshots", settings.cycle_rate))
+        for rate in settings.rate_grid or (peak,)
+    ]
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One run of one kind."""
-
-    kind: str
-    rate: float
-    seed: int
-    evaluation: ensemble.Evaluation  # of its snapshots
-    disagreement: float  # mean share of test images on which two snapshots differ
-    history: train.History
-
-
-def chain(kind: str, peak: float, settings: Settings, period: int) -> optax.GradientTransformation:
+def chain(kind: str, peak: float, settings: SnapshotSettings, period: int) -> optax.GradientTransformation:
     """Nesterov's momentum with L2, without cycles or with, and a snapshot after every period."""
     steps = settings.cycles * period
     if kind == "snapshots":
@@ -123,155 +104,80 @@ def chain(kind: str, peak: float, settings: Settings, period: int) -> optax.Grad
     )
 
 
-def main(settings: Settings) -> None:
-    """Trains both kinds from every seed; prints and writes the results, also if interrupted."""
-    train_set, test_set = data.load(settings.data, data_dir=settings.data_dir)
-    train_set = train_set[: settings.train_size]
-    if settings.rate_grid:
-        held_out = len(train_set) // 5
-        train_set, test_set = train_set[:-held_out], train_set[-held_out:]
-    if settings.depth is None:
-        model = models.convnet(train_set.num_classes)
-    else:
-        model = models.resnet_cifar(settings.depth, train_set.num_classes)
-    folder = report.new_run_directory(settings.out, "snapshot_ensembles")
-    period = settings.cycle_epochs * train_set.steps_per_epoch(settings.batch_size)
-    steps = settings.cycles * period
-    rates = dict(zip(KINDS, (settings.rate, settings.cycle_rate), strict=True))
-    plan = [(kind, rate) for kind in KINDS for rate in settings.rate_grid or (rates[kind],)]
-    runs: list[Run] = []
+def measure(work: Work) -> Measured:
+    """Trains, and scores the snapshots."""
     try:
-        with progress_bar("snapshot ensembles", len(plan) * settings.seeds * steps) as update:
-            for kind, rate in plan:
-                tx = chain(kind, rate, settings, period)
-                done = len(runs) * steps
-
-                def tell(step: int, loss: float, done: int = done, label: str = f"{kind}, {rate:g}") -> None:
-                    update(done + step, f"{label}, loss {loss:.3f}")
-
-                found = train.population(
-                    model,
-                    tx,
-                    train_set,
-                    keys=seed_keys(settings.seeds),
-                    steps=steps,
-                    batch_size=settings.batch_size,
-                    eval_set=test_set,
-                    eval_every=period,
-                    augment=data.CROP_AND_FLIP if settings.augment else None,
-                    progress=tell,
-                )
-                for seed, history in enumerate(found.histories):
-                    state = jax.tree.map(lambda leaf, seed=seed: leaf[seed], found.state)
-                    members = optim.snapshot_variables(state.opt_state)
-                    differ = ensemble.disagreement(ensemble.probabilities(model, members, test_set))
-                    pairs = differ[np.triu_indices(len(differ), 1)]
-                    disagreement = float(pairs.mean()) if len(pairs) else 0.0
-                    evaluation = ensemble.evaluate(model, members, test_set)
-                    runs.append(Run(kind, rate, seed, evaluation, disagreement, history))
-    finally:
-        if runs:
-            (write_rates if settings.rate_grid else write_report)(folder, settings, runs)
+        state, history = work.fit(work.start())
+    except train.NonFiniteLossError as error:
+        return Measured({}, curves_of(error.history), diverged(error))
+    found = ensemble_scores(work.model, optim.snapshot_variables(state.opt_state), work.test_set)
+    return found.add({}, curves_of(history))
 
 
-def write_rates(folder: Path, settings: Settings, runs: list[Run]) -> None:
-    """Writes `result.json` and `report.md` into `folder`: the held-out error at each rate."""
-    what = {"no cycle": "single model: the last weights without cycles", "snapshots": "all snapshots together"}
-    rows = []
-    for kind in dict.fromkeys(r.kind for r in runs):
-        place = 0 if kind == "no cycle" else -1
-        errors = {
-            rate: [100 * r.evaluation.ensemble.error[place] for r in runs if (r.kind, r.rate) == (kind, rate)]
-            for rate in settings.rate_grid
-        }
-        best = min(filter(errors.get, errors), key=lambda rate: report.mean_and_std(errors[rate])[0])
-        rows.append([what[kind], *map(report.show_mean_and_std, errors.values()), f"{best:g}"])
-    publish(
-        folder,
-        doc=__doc__ or "",
-        title=f"{settings.data}, {settings.cycles} cycles of {settings.cycle_epochs} epochs: held-out error % by rate",
-        header=["rate", *(f"{rate:g}" for rate in settings.rate_grid), "best"],
-        rows=rows,
-        note="Mean ± standard deviation over seeds. Held out: the last fifth of the training images.",
-        remarks=(),
-        settings=settings,
-        runs=runs,
-    )
+def with_single_model(cases: Sequence[Case], results: Results) -> Results:
+    """Adds each kind at its best rate, if there are several, and the last weights of the run without cycles."""
+    for kind, score in SCORES.items():
+        names = [case.name for case in cases if case.facts["kind"] == kind]
+        if kind not in names:
+            results = results.copied(best_of(results, {kind: names}, score))
+    errors = results.values("error_of_1", "no cycle")
+    rows = [Row("single model", seed, "test_error", error) for seed, error in errors.items()]
+    return dataclasses.replace(results.with_rows(rows, ("single model",)), listed=results.cases)
 
 
-def write_report(folder: Path, settings: Settings, runs: list[Run]) -> None:
-    """Writes `result.json`, `report.md` and `errors.png` into `folder`; prints the table and where they are."""
-    errors = {kind: 100 * np.array([r.evaluation.ensemble.error for r in runs if r.kind == kind]) for kind in KINDS}
-    errors = {kind: found for kind, found in errors.items() if len(found)}
-    header = ["test error %", *(f"{m} member{'s' if m > 1 else ''}" for m in range(1, settings.cycles + 1)), "paper"]
-    rows = []
-    for kind, found in errors.items():
-        cells = [report.show_mean_and_std(found[:, m]) for m in range(settings.cycles)]
-        rows.append([f"{kind}, last m", *cells, f"{PAPER[kind]:.2f}"])
-    for kind in errors:
-        alone = 100 * np.array([r.evaluation.members.error for r in runs if r.kind == kind])
-        rows.append(
-            [f"{kind}, the m-th alone", *(report.show_mean_and_std(alone[:, m]) for m in range(settings.cycles)), "-"]
-        )
-    remarks = verdict(settings, errors)
-    for kind in errors:
-        differ = report.mean_and_std([100 * r.disagreement for r in runs if r.kind == kind])[0]
-        remarks.append(f"Two members of {kind} name different classes for {differ:.1f} % of the test images.")
-    title = (
-        f"{settings.data}: {settings.cycles} cycles of {settings.cycle_epochs} epochs, batches of "
-        f"{settings.batch_size}, {settings.seeds} seeds"
-    )
-    plot(folder / "errors.png", settings, errors)
-    publish(
-        folder,
-        doc=__doc__ or "",
-        title=title,
-        header=header,
-        rows=rows,
-        note="Mean ± standard deviation over seeds. A single model of the same cost is the last snapshot of the run "
-        "without cycles: its first row at one member. Paper: Huang et al. 2017, ResNet-110 on CIFAR-10 (single "
-        "model 5.52).",
-        remarks=remarks,
-        pictures=[("Test error against the number of members", "errors.png")],
-        settings=settings,
-        runs=runs,
-    )
-
-
-def verdict(settings: Settings, errors: dict[str, np.ndarray]) -> list[str]:
-    """Whether the ensemble of all snapshots is ahead of a single model and of the run without cycles, seed by seed."""
-    if set(errors) != set(KINDS) or len({len(found) for found in errors.values()}) > 1:
-        return ["No verdict: not all runs came to their end."]
-    remarks = []
-    ours = errors["snapshots"][:, -1]
-    for name, theirs in (
-        ("the single model", errors["no cycle"][:, 0]),
-        (f"the {settings.cycles} snapshots without cycles", errors["no cycle"][:, -1]),
-    ):
-        gain, spread = report.mean_and_std(list(theirs - ours))
-        noise = spread / np.sqrt(len(ours))
-        if not np.isfinite(noise):
-            word = "cannot be judged from one seed"
-        elif abs(gain) < 2 * noise:
-            word = "is neither borne out nor contradicted: less than two standard errors"
-        else:
-            word = "is borne out" if gain > 0 else "is contradicted"
-        remarks.append(
-            f"The ensemble of {settings.cycles} snapshots has {gain:+.2f} points less error than {name}, from the same "
-            f"seeds: the claim {word}."
-        )
-    return remarks
-
-
-def plot(path: Path, settings: Settings, errors: dict[str, np.ndarray]) -> None:
-    """Test error against the number of members."""
-    sizes = np.arange(1, settings.cycles + 1)
-    curves = {kind: (sizes, found) for kind, found in errors.items()}
-    if "no cycle" in errors:
-        curves["single model"] = sizes, np.repeat(errors["no cycle"][:, :1], settings.cycles, 1)
-    panel = report.Panel("The last m snapshots", "members m", "test error (%)", curves, ("single model",))
-    report.plot_curves(path, f"{settings.data}, {settings.seeds} seeds (mean ± std)", [panel])
-
+ABLATION = Ablation(
+    "snapshot_ensembles",
+    __doc__,
+    variants={
+        "default": SnapshotSettings(data="fashion_mini", seeds=5, steps=6 * 4 * 156, batch_size=64),
+        "paper": SnapshotSettings(
+            seeds=1,
+            depth=110,
+            cycles=5,
+            steps=5 * 40 * 781,
+            batch_size=64,
+            rate=0.1,
+            baseline="steps",
+            cycle_rate=0.2,
+            weight_decay=1e-4,
+            augment=True,
+        ),
+        "rates": SnapshotSettings(
+            data="fashion_mini",
+            seeds=2,
+            steps=6 * 4 * 125,
+            batch_size=64,
+            held_out=0.2,
+            rate_grid=(0.005, 0.01, 0.02, 0.04, 0.08),
+        ),
+        "smoke": SnapshotSettings(data="fashion_mini", seeds=2, cycles=2, steps=8, batch_size=32, train_size=128),
+    },
+    cases=cases,
+    measure=measure,
+    derive=with_single_model,
+    comparisons=[
+        Comparison(
+            "the ensemble of all snapshots has a lower test error than a single model of the same cost",
+            "test_error",
+            better="snapshots",
+            worse="single model",
+        ),
+        Comparison(
+            "the ensemble of all snapshots has a lower test error than that of a run without cycles",
+            "test_error",
+            better="snapshots",
+            worse="no cycle",
+        ),
+    ],
+    table=(*(f"error_of_{m}" for m in range(1, 10)), "test_error", "disagreement"),
+    figures=(
+        Curves("error_of_members", "The last m snapshots", "test error (%)", "members m", cases=tuple(SCORES)),
+        Bars("test_error", cases=("single model", *SCORES)),
+    ),
+    note="Error of m: of the last m snapshots together, in percent; test error: of all. A single model as costly is "
+    "the last snapshot of the run without cycles, its error of 1. Disagreement: percent of the images that two "
+    "snapshots name differently. Paper: ResNet-110 on CIFAR-10.",
+)
 
 if __name__ == "__main__":
-    run(main, VARIANTS, __doc__ or "")
+    ABLATION.main()

@@ -21,20 +21,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import optax
 
-from experiments.cli import run
-from jaxdl import data, models, optim, report, train, transfer
+from experiments.ablation import (
+    Ablation,
+    BareSettings,
+    Case,
+    Comparison,
+    Heat,
+    Measured,
+    Results,
+    Row,
+    Work,
+    train_and_test,
+)
+from experiments.ablation.rows import best_of
+from jaxdl import data, models, optim, transfer
 from jaxdl.arguments import check_integer, check_real, require
-from jaxdl.progress import progress_bar
 
 WEIGHTS = Path(__file__).parents[2] / "shared" / "weights" / "resnet20-12fca82f.th"
 SOURCE = "https://github.com/akamaster/pytorch_resnet_cifar10, pretrained_models/resnet20-12fca82f.th"
 IMAGENET = data.Standardize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # what the weights were trained with
 GROUPS = ("stem", "stage1", "stage2", "stage3", "head")
-METHODS = ("from scratch", "head only", "fine-tune all", "discriminative")
+METHODS = SCRATCH, HEAD, ALL, DISCRIMINATIVE = ("from scratch", "head only", "fine-tune all", "discriminative")
+NEARER, FARTHER = "fashion_mnist", "mnist"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,82 +59,49 @@ class Rates:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class TransferSettings(BareSettings):
     """What to run."""
 
     weights: Path = WEIGHTS
     """Weights of akamaster's ResNet-20, as .th or .npz."""
-    data: tuple[str, ...] = ("fashion_mnist", "mnist")
+    data: tuple[str, ...] = (NEARER, FARTHER)
     """Data sets of grey images, the nearer one first."""
     data_dir: Path | None = None
     """Where tensorflow-datasets keeps its data (default: $TFDS_DATA_DIR, or ~/tensorflow_datasets)."""
+    steps: int = 100
+    """Updates with the first size; twice as many with each further one."""
     sizes: tuple[int, ...] = (100, 1000, 10000)
     """Numbers of training images, multiples of the number of classes."""
-    steps: tuple[int, ...] = (100, 200, 400)
-    """Updates for each size."""
     batch_size: int = 32
     """Images in a batch."""
-    seeds: int = 3
-    """Runs of each kind, with the seeds 0, 1, ...: for the images, the head and the order."""
     test_size: int = 5000
     """How many of the first test images are used for the errors."""
     rates: Rates = Rates()
     """Peak learning rates; they fall to 0 along a cosine."""
     rate_grid: tuple[float, ...] = ()
-    """If given: run every rate of it instead, and count errors on held-out training images."""
-    out: Path = Path("runs")
-    """Results go to OUT/transfer/<time>/."""
+    """If given: run every rate of it instead, and count errors on training images that are held out."""
 
     def __post_init__(self):
-        """Refuses what cannot be run, before anything starts."""
+        """Refuses what cannot be run."""
+        super().__post_init__()
         for name in self.data:
             require(name in data.DATASETS, f"--data must be among {', '.join(data.DATASETS)}, got {name!r}")
-        require(
-            len(self.sizes) == len(self.steps) > 0,
-            f"--sizes and --steps must be equally many, got {self.sizes} and {self.steps}",
-        )
-        for name in ("seeds", "batch_size", "test_size"):
-            check_integer("transfer", name, getattr(self, name), at_least=1)
-        for value in (*self.sizes, *self.steps):
-            check_integer("transfer", "sizes and steps", value, at_least=1)
+        for value in (self.batch_size, self.test_size, *self.sizes):
+            check_integer("transfer", "batch_size, test_size and sizes", value, at_least=1)
         for rate in (*dataclasses.asdict(self.rates).values(), *self.rate_grid):
             check_real("transfer", "rate", rate, at_least=0)
 
+    def sets(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The sets to train on and to evaluate on, by name."""
+        loaded = {name: data.load(name, data_dir=self.data_dir) for name in self.data}
+        train_sets, test_sets = ({name: as_source(pair[i]) for name, pair in loaded.items()} for i in (0, 1))
+        return train_sets, test_sets
 
-VARIANTS = {
-    "default": Settings(),
-    "rates": Settings(
-        data=("fashion_mnist",),
-        sizes=(1000,),
-        steps=(200,),
-        seeds=1,
-        test_size=2000,
-        rate_grid=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
-    ),
-    "smoke": Settings(data=("fashion_mini",), sizes=(20, 40), steps=(2, 2), batch_size=8, seeds=1, test_size=50),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One training run."""
-
-    data: str
-    size: int
-    method: str
-    rate: float
-    seed: int
-    test_error_percent: float
-    seconds: float
-
-
-@functools.cache
-def optimizer(method: str, rate: float, steps: int) -> optax.GradientTransformation:
-    """The chain of a method; the same object for the same arguments, so that it compiles once."""
-    chain = optim.momentum(optim.cosine_decay(rate, steps), weight_decay=1e-4)
-    if method == "head only":
-        return optax.chain(chain, transfer.freeze(lambda path: not path.startswith("head")))
-    return optax.chain(chain, transfer.scale_by_depth(GROUPS)) if method == "discriminative" else chain
+    def title(self) -> str:
+        """Data, budget and seeds in a line."""
+        sizes = ", ".join(f"{size:,}" for size in self.sizes)
+        held = ", errors on held-out training images" if self.rate_grid else ""
+        return f"{', '.join(self.data)}, {sizes} images: {self.seeds} seed{'s' if self.seeds > 1 else ''}{held}"
 
 
 def as_source(dataset: data.Dataset) -> data.Dataset:
@@ -147,170 +125,157 @@ def some_of_each(dataset: data.Dataset, size: int, seed: int) -> tuple[np.ndarra
     return chosen, order[~np.isin(order, chosen)]
 
 
-def train_once(model, pretrained, method, rate, steps, seed, train_set, eval_set, settings, progress) -> Run:
-    """Trains one method from one seed."""
-    tx = optimizer(method, rate, steps)
-    start = {} if method == "from scratch" else {"variables": pretrained, "new": ("head",)}
-    state = train.init_state(model, tx, jax.random.key(seed), train_set.image_shape, **start)
-    _, history = train.fit(
-        state,
-        model,
-        tx,
-        train_set,
-        steps=steps,
-        batch_size=min(settings.batch_size, len(train_set)),
-        eval_set=eval_set,
-        eval_every=steps,
-        progress=progress,
-    )
-    error = 100 * float(history.eval_error[-1])
-    return Run(train_set.name, len(train_set), method, rate, seed, error, history.seconds)
-
-
-def main(settings: Settings) -> None:
-    """Trains every method on every data set and size; prints and writes the results, also if interrupted."""
+def cases(settings: TransferSettings, train_sets) -> list[Case]:
+    """Every method on every data set and size, at its rate or at every rate of the grid."""
     if not settings.weights.is_file():
         raise FileNotFoundError(f"no file {settings.weights}; fetch it from {SOURCE} and pass --weights FILE")
-    source = transfer.load_torch_weights(models.resnet_cifar(20), settings.weights)
-    folder = report.new_run_directory(settings.out, "transfer")
+    pretrained = transfer.load_torch_weights(models.resnet_cifar(20), settings.weights)
     rates = dict(zip(METHODS, dataclasses.asdict(settings.rates).values(), strict=True))
-    runs: list[Run] = []
-    grid = len(settings.rate_grid) or 1
-    total = len(settings.data) * sum(settings.steps) * settings.seeds * len(METHODS) * grid
-    done = 0
-    try:
-        with progress_bar("transfer", total) as update:
-            for name in settings.data:
-                train_set, test_set = map(as_source, data.load(name, data_dir=settings.data_dir))
-                model = models.resnet_cifar(20, train_set.num_classes)
-                for size, steps in zip(settings.sizes, settings.steps, strict=True):
-                    for seed in range(settings.seeds):
-                        chosen, others = some_of_each(train_set, size, seed)
-                        eval_set = train_set.take(others) if settings.rate_grid else test_set
-                        for method in METHODS:
-                            for rate in settings.rate_grid or (rates[method],):
-                                label = f"{name}, {size} images, {method}, seed {seed}"
-
-                                def tell(step: int, loss: float, done: int = done, label: str = label) -> None:
-                                    update(done + step, f"{label}, loss {loss:.3f}")
-
-                                runs.append(
-                                    train_once(
-                                        model,
-                                        source,
-                                        method,
-                                        rate,
-                                        steps,
-                                        seed,
-                                        train_set.take(chosen),
-                                        eval_set[: settings.test_size],
-                                        settings,
-                                        tell,
-                                    )
-                                )
-                                done += steps
-    finally:
-        if runs:
-            write_report(folder, settings, runs)
-
-
-def write_report(folder: Path, settings: Settings, runs: list[Run]) -> None:
-    """Writes `result.json`, `report.md` and, but for a search of rates, `errors.png`; prints the table."""
-    content: dict[str, Any] = {"experiment": "transfer", "settings": settings, "environment": report.environment()}
-    if settings.rate_grid:
-        header = ["method", *(f"{rate:g}" for rate in settings.rate_grid), "best"]
-        rows, best = [], {}
-        for method in METHODS:
-            errors = {
-                rate: cell([r for r in runs if (r.method, r.rate) == (method, rate)])[0] for rate in settings.rate_grid
-            }
-            best[method] = min(errors, key=errors.__getitem__)
-            rows.append([method, *(f"{error:.2f}" for error in errors.values()), f"{best[method]:g}"])
-        content |= {"best_rates": best}
-        title, remarks = "Held-out error % at each peak rate", []
-    else:
-        header = ["data", "images", *METHODS]
-        groups = [(name, size) for name in settings.data for size in settings.sizes]
-        rows = [
-            [
-                name,
-                f"{size:,}",
-                *(
-                    report.show_mean_and_std(
-                        [r.test_error_percent for r in runs if (r.data, r.size, r.method) == (name, size, method)]
+    made = []
+    for name, train_set in train_sets.items():
+        model = models.resnet_cifar(20, train_set.num_classes)
+        for number, size in enumerate(settings.sizes):
+            steps = settings.steps * 2**number
+            for method in METHODS:
+                start: dict[str, Any] = {} if method == SCRATCH else {"start": pretrained, "new": ("head",)}
+                for rate in settings.rate_grid or (rates[method],):
+                    at = f", rate {rate:g}" if settings.rate_grid else ""
+                    tuned: dict[str, Any] = {"rate": rate} if settings.rate_grid else {"images": size}
+                    made.append(
+                        Case(
+                            f"{named(name, size)}{at}, {method}",
+                            model,
+                            optimizer(method, rate, steps),
+                            steps=steps,
+                            batch_size=min(settings.batch_size, size),
+                            fit={"eval_every": steps},
+                            facts={"data": name, "size": size, "method": method, **tuned},
+                            **start,
+                        )
                     )
-                    for method in METHODS
-                ),
-            ]
-            for name, size in groups
-        ]
-        remarks = verdict(settings, runs)
-        title = f"Test error % from {settings.weights.name}, mean ± std of {settings.seeds} seeds"
-        plot(folder / "errors.png", settings, runs)
-    content |= {"table": {"header": header, "rows": rows}, "remarks": remarks, "runs": runs}
-    report.write_json(folder / "result.json", content)
-    claim, _, rest = (__doc__ or "").partition("\n")
-    environment = content["environment"]
-    picture = "" if settings.rate_grid else "![Test error against training images](errors.png)\n\n"
-    (folder / "report.md").write_text(
-        f"# {claim}\n{rest}\n## {title}\n\n{report.markdown_table(header, rows)}\n\n"
-        + "".join(f"{remark}\n\n" for remark in remarks)
-        + picture
-        + f"{environment['date']}, {environment['processor']} ({environment['cores']} cores), {environment['device']}, "
-        f"jax {environment['versions']['jax']}, commit {environment['commit']}, `{environment['command']}`\n"
+    return made
+
+
+def named(data_set: str, size: int) -> str:
+    """The table's name for a data set and size."""
+    return f"{data_set}, {size:,} images"
+
+
+@functools.cache
+def optimizer(method: str, rate: float, steps: int) -> optax.GradientTransformation:
+    """The chain of a method; the same object for the same arguments, so that it compiles once."""
+    chain = optim.momentum(optim.cosine_decay(rate, steps), weight_decay=1e-4)
+    if method == HEAD:
+        return optax.chain(chain, transfer.freeze(lambda path: not path.startswith("head")))
+    return optax.chain(chain, transfer.scale_by_depth(GROUPS)) if method == DISCRIMINATIVE else chain
+
+
+def measure(work: Work) -> Measured:
+    """Trains and tests with some images of the set, drawn anew for every seed."""
+    facts, settings = work.case.facts, work.settings
+    train_set, test_set = work.train_set[facts["data"]], work.test_set[facts["data"]]
+    chosen, others = some_of_each(train_set, facts["size"], work.seed)
+    if settings.rate_grid:
+        test_set = train_set.take(others)
+    return train_and_test(
+        dataclasses.replace(work, train_set=train_set.take(chosen), test_set=test_set[: settings.test_size])
     )
-    report.print_table(title, header, rows)
-    print("\n".join([*remarks, f"Written to {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}"]))
 
 
-def cell(runs: Sequence[Run]) -> tuple[float, float]:
-    """Mean and standard deviation of the test errors."""
-    return report.mean_and_std([run.test_error_percent for run in runs])
+def by_method(cases: Sequence[Case], results: Results) -> Results:
+    """The table: a row for each data set and size (and rate), a column for each method; and the best rates.
+
+    The metric `share_of_scratch` is the error divided by that from scratch.
+    """
+    rows, tuned = [], {}
+    for case in cases:
+        method = case.facts["method"]
+        group = case.name.removesuffix(f", {method}")
+        scratch = results.values("test_error", f"{group}, {SCRATCH}")
+        for seed, error in results.values("test_error", case.name).items():
+            rows.append(Row(group, seed, column(method), error))
+            if scratch.get(seed):
+                rows.append(Row(case.name, seed, "share_of_scratch", error / scratch[seed]))
+        if "rate" in case.facts:
+            tuned.setdefault((case.facts["data"], case.facts["size"], method), {})[case.name] = case.facts["rate"]
+    for (data_set, size, method), rates in tuned.items():
+        for name in best_of(results, {method: list(rates)}, "test_error").values():
+            rows.append(Row(f"{named(data_set, size)}, best rate", 0, column(method), rates[name]))
+    names = tuple(dict.fromkeys(row.case for row in rows if row.case not in results.cases))
+    return dataclasses.replace(results.with_rows(rows, names), listed=names)
 
 
-def verdict(settings: Settings, runs: list[Run]) -> list[str]:
-    """For each data set and size the best method, and whether it is ahead of the next by two standard errors."""
-    remarks = []
-    for name in settings.data:
-        for size in settings.sizes:
-            found = {m: cell([r for r in runs if (r.data, r.size, r.method) == (name, size, m)]) for m in METHODS}
-            ended = sorted((m for m in METHODS if np.isfinite(found[m][0])), key=lambda m: found[m][0])
-            if len(ended) < 2:
-                continue
-            (best, best_std), (second, second_std) = found[ended[0]], found[ended[1]]
-            noise = np.hypot(best_std, second_std) / np.sqrt(settings.seeds)
-            if not np.isfinite(noise):
-                word = "one seed cannot tell them apart"
-            else:
-                word = "by more than two standard errors" if second - best > 2 * noise else "within two standard errors"
-            remarks.append(
-                f"{name}, {size:,} images: {ended[0]} {best:.2f} %, before {ended[1]} {second:.2f} % ({word})."
+def column(method: str) -> str:
+    """The metric of a method in the table."""
+    return method.replace(" ", "_").replace("-", "_")
+
+
+def compared(claim: str, metric: str, better: tuple, worse: tuple) -> Comparison:
+    """A comparison of two cases: data set, images, method."""
+    names = [f"{named(data_set, size)}, {method}" for data_set, size, method in (better, worse)]
+    return Comparison(claim, metric, better=names[0], worse=names[1])
+
+
+ABLATION = Ablation(
+    "transfer",
+    __doc__,
+    variants={
+        "default": TransferSettings(),
+        "rates": TransferSettings(
+            data=(NEARER,),
+            sizes=(1000,),
+            steps=200,
+            seeds=1,
+            test_size=2000,
+            rate_grid=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+        ),
+        "smoke": TransferSettings(data=("fashion_mini",), sizes=(20,), steps=2, batch_size=8, seeds=1, test_size=50),
+    },
+    cases=cases,
+    measure=measure,
+    derive=by_method,
+    comparisons=[
+        compared(
+            "with 100 images of the nearer set a new head is better than fine-tuning all layers",
+            "test_error",
+            better=(NEARER, 100, HEAD),
+            worse=(NEARER, 100, ALL),
+        ),
+        *(
+            compared(
+                f"with 10,000 images of {name} fine-tuning all layers is better than a new head",
+                "test_error",
+                better=(name, 10_000, ALL),
+                worse=(name, 10_000, HEAD),
             )
-    return remarks
-
-
-def plot(path: Path, settings: Settings, runs: list[Run]) -> None:
-    """Test error against training images, a panel for each data set."""
-    panels = []
-    for name in settings.data:
-        curves = {}
-        for method in METHODS:
-            by_seed = [
-                [r.test_error_percent for r in runs if (r.data, r.method, r.seed) == (name, method, seed)]
-                for seed in range(settings.seeds)
-            ]
-            complete = [errors for errors in by_seed if len(errors) == len(settings.sizes)]
-            if complete:
-                curves[method] = np.asarray(settings.sizes), np.asarray(complete)
-        if curves:
-            panels.append(
-                report.Panel(
-                    name, "training images", "test error (%)", curves, ("from scratch",), log_y=True, log_x=True
-                )
+            for name in (NEARER, FARTHER)
+        ),
+        *(
+            compared(
+                f"on {name} fine-tuning saves a larger part of the error from scratch with 100 images than with 10,000",
+                "share_of_scratch",
+                better=(name, 100, ALL),
+                worse=(name, 10_000, ALL),
             )
-    if panels:
-        report.plot_curves(path, "ResNet-20 from CIFAR-10 to other images (mean ± std; from scratch dashed)", panels)
-
+            for name in (NEARER, FARTHER)
+        ),
+        *(
+            compared(
+                f"with {size:,} images a new head saves a larger part of the error from scratch on the nearer set",
+                "share_of_scratch",
+                better=(NEARER, size, HEAD),
+                worse=(FARTHER, size, HEAD),
+            )
+            for size in (100, 10_000)
+        ),
+    ],
+    table=tuple(map(column, METHODS)),
+    figures=(
+        *(Heat("test_error", "images", "method", where={"data": name}, title=name) for name in (NEARER, FARTHER)),
+        Heat("test_error", "rate", "method"),
+    ),
+    note="Test errors in percent of a ResNet-20 from CIFAR-10.",
+)
 
 if __name__ == "__main__":
-    run(main, VARIANTS, __doc__ or "")
+    ABLATION.main()

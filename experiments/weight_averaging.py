@@ -16,34 +16,38 @@ Command: python -m experiments.weight_averaging
 """
 
 import dataclasses
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import jax
-import numpy as np
 import optax
 
-from experiments.cli import run
-from experiments.summary import publish
-from jaxdl import data, ensemble, models, optim, report, train
-from jaxdl.arguments import check_integer, check_real, require
-from jaxdl.progress import progress_bar
+from experiments.ablation import (
+    Ablation,
+    Bars,
+    Case,
+    Comparison,
+    Measured,
+    Paper,
+    Results,
+    Row,
+    Settings,
+    Work,
+)
+from experiments.ablation.measures import diverged
+from experiments.paper import number
+from jaxdl import data, ensemble, models, optim, train
+from jaxdl.arguments import check_real, require
 
+OWN, AGAIN = "error_with_statistics_of_the_run", "error_estimated_again"
+OTHER = "with the other statistics"
 BUDGETS = (1.0, 1.25, 1.5)
-PAPER = {"SGD, 1 budget": 4.72, "SWA, 1.5 budgets": 4.17}  # PreResNet-164, CIFAR-10, test error in percent
-FORMS = ("statistics of the run", "estimated again")
+WEIGHTS = ("last weights of that run", "SWA", "EMA")
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """What to run."""
+class AveragingSettings(Settings):
+    """Settings, network and averages; `steps` is the budget."""
 
-    data: str = "fashion_mini"
-    """Data set: fashion_mini ships with the package; cifar10, fashion_mnist, mnist, ... come through tfds."""
-    data_dir: Path | None = None
-    """Where tensorflow-datasets keeps its data (default: $TFDS_DATA_DIR, or ~/tensorflow_datasets)."""
-    seeds: int = 3
-    """Runs of each kind, with the seeds 0, 1, ..."""
     depth: int = 8
     """Depth of the CIFAR ResNet, 6 n + 2; with `preactivation` 9 n + 2."""
     widths: tuple[int, int, int] = (8, 16, 32)
@@ -52,10 +56,6 @@ class Settings:
     """The paper's PreResNet: bottlenecks, normalised and activated before each convolution."""
     augment: bool = False
     """Random crops (4 pixels) and flips."""
-    epochs: int = 8
-    """The budget; a quarter more is in whole epochs, rounded down as in the paper."""
-    batch_size: int = 128
-    """Images in a batch."""
     rate: float = 0.1
     """The first learning rate."""
     swa_rate: float = 0.06
@@ -65,46 +65,30 @@ class Settings:
     """L2, as in the paper."""
     ema_decay: float = 0.99
     """Decay of the moving average, per update."""
-    train_size: int | None = None
-    """Use only the first so many training images."""
-    test_size: int | None = None
-    """Use only the first so many test images."""
-    out: Path = Path("runs")
-    """Results go to OUT/weight_averaging/<time>/."""
 
     def __post_init__(self):
-        """Refuses what cannot be run, before anything starts."""
-        require(self.data in data.DATASETS, f"--data must be one of {', '.join(data.DATASETS)}, got {self.data!r}")
-        for name in ("seeds", "epochs", "batch_size"):
-            check_integer("weight_averaging", name, getattr(self, name), at_least=1, remedy=f"pass --{name} 1 or more")
+        """Refuses what cannot be run."""
+        super().__post_init__()
         for name in ("rate", "swa_rate", "weight_decay", "ema_decay"):
             check_real("weight_averaging", name, getattr(self, name), at_least=0)
 
 
-VARIANTS = {
-    "default": Settings(),
-    "paper": Settings(
-        data="cifar10", depth=164, widths=(16, 32, 64), preactivation=True, augment=True, epochs=150, swa_rate=0.01
-    ),
-    "smoke": Settings(seeds=1, epochs=4, batch_size=32, train_size=64, test_size=100),
-}
+def cases(settings: AveragingSettings, train_set) -> list[Case]:
+    """SGD with one budget, and a run with averages and one and a half; the budget is in whole epochs."""
+    epoch = train_set.steps_per_epoch(settings.batch_size)
+    epochs = settings.steps // epoch
+    require(epochs >= 1, f"--steps must be at least an epoch, {epoch} steps, got {settings.steps}")
+    start = max(round(126 / 150 * epochs), 1) * epoch
 
+    def momentum(last_rate: float, until: int) -> optax.GradientTransformation:
+        schedule = optim.swa_schedule(settings.rate, last_rate, until)
+        return optim.momentum(schedule, weight_decay=settings.weight_decay)
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """Test error in percent of one set of weights."""
-
-    what: str
-    budgets: float
-    form: str  # where its batch statistics come from
-    seed: int
-    test_error_percent: float
-
-
-def main(settings: Settings) -> None:
-    """Trains from every seed; prints and writes the results, also if interrupted."""
-    train_set, test_set = data.load(settings.data, data_dir=settings.data_dir)
-    train_set, test_set = train_set[: settings.train_size], test_set[: settings.test_size]
+    averaging = optax.chain(
+        momentum(settings.swa_rate, start),
+        optim.swa(start - epoch, period=epoch),  # the first average is the iterate at `start`
+        optim.ema(settings.ema_decay),
+    )
     model = models.resnet_cifar(
         settings.depth,
         train_set.num_classes,
@@ -113,152 +97,114 @@ def main(settings: Settings) -> None:
         preactivation=settings.preactivation,
         shortcut=models.layers.shortcut_b if settings.preactivation else models.layers.shortcut_a,
     )
-    folder = report.new_run_directory(settings.out, "weight_averaging")
-    epoch = train_set.steps_per_epoch(settings.batch_size)
-    budget = settings.epochs * epoch
-    start = max(round(126 / 150 * settings.epochs), 1) * epoch
-    sgd = optim.momentum(
-        optim.swa_schedule(settings.rate, 0.01 * settings.rate, budget), weight_decay=settings.weight_decay
-    )
-    averaging = optax.chain(
-        optim.momentum(optim.swa_schedule(settings.rate, settings.swa_rate, start), weight_decay=settings.weight_decay),
-        optim.swa(start - epoch, period=epoch),  # the first average is the iterate at `start`
-        optim.ema(settings.ema_decay),
-    )
-    plan = [("SGD", sgd, (1.0,)), ("SWA", averaging, BUDGETS)]
-
-    def steps_in(share: float) -> int:
-        return int(share * settings.epochs) * epoch
-
-    per_seed = sum(steps_in(max(budgets)) for _, _, budgets in plan)
-    results: list[Result] = []
-    done = 0
-    try:
-        with progress_bar("weight averaging", settings.seeds * per_seed) as update:
-            for seed in range(settings.seeds):
-                for name, tx, budgets in plan:
-                    state = train.init_state(model, tx, jax.random.key(seed), train_set.image_shape)
-                    for share in budgets:
-
-                        def tell(step: int, loss: float, done: int = done, label: str = f"{name}, seed {seed}") -> None:
-                            update(done + step, f"{label}, loss {loss:.3f}")
-
-                        state, _ = train.fit(
-                            state,
-                            model,
-                            tx,
-                            train_set,
-                            steps=steps_in(share),
-                            batch_size=settings.batch_size,
-                            augment=data.CROP_AND_FLIP if settings.augment else None,
-                            progress=tell,
-                        )
-                        for what, params in weights(name, state).items():
-                            for form, error in errors(state, params, model, train_set, test_set):
-                                results.append(Result(what, share, form, seed, error))
-                    done += steps_in(max(budgets))
-    finally:
-        if results:
-            write_report(folder, settings, results)
-
-
-def weights(name: str, state: train.TrainState) -> dict[str, Any]:
-    """The sets of weights of a run, by name."""
-    if name == "SGD":
-        return {"SGD": state.params}
-    return {
-        "last weights of that run": state.params,
-        "SWA": optim.swa_params(state.opt_state, state.params),
-        "EMA": optim.ema_params(state.opt_state, state.params),
+    plan = {
+        "SGD, 1 budget": (momentum(0.01 * settings.rate, epochs * epoch), (1.0,), OWN, "SGD"),
+        "SWA, 1.5 budgets": (averaging, BUDGETS, AGAIN, "SWA 1.5 budgets"),
     }
-
-
-def errors(state, params, model, train_set, test_set) -> list[tuple[str, float]]:
-    """Test error in percent with the run's own batch statistics, and with those estimated again."""
-    again = ensemble.update_batch_stats(model, params, train_set)
     return [
-        (form, 100 * train.evaluate(model, state._replace(params=params, batch_stats=stats), test_set).error)
-        for form, stats in zip(FORMS, (state.batch_stats, again), strict=True)
-    ]
-
-
-def write_report(folder: Path, settings: Settings, results: list[Result]) -> None:
-    """Writes `result.json`, `report.md` and `errors.png` into `folder`; prints the table and where they are."""
-    names = list(dict.fromkeys(map(name_of, results)))
-    found = {
-        (name, form): [r.test_error_percent for r in results if (name_of(r), r.form) == (name, form)]
-        for name in names
-        for form in FORMS
-    }
-    header = ["weights", *(f"{form}, test error %" for form in FORMS), "paper %"]
-    rows = [
-        [
+        Case(
             name,
-            *(report.show_mean_and_std(found[name, form]) for form in FORMS),
-            f"{PAPER[name]:.2f}" if name in PAPER else "-",
-        ]
-        for name in names
+            model,
+            tx,
+            steps=int(budgets[-1] * epochs) * epoch,
+            augment=data.CROP_AND_FLIP if settings.augment else None,
+            facts={"steps": {share: int(share * epochs) * epoch for share in budgets}},
+            paper={form: error_in_paper(setting)},
+        )
+        for name, (tx, budgets, form, setting) in plan.items()
     ]
-    remarks = verdict(found)
-    title = (
-        f"{settings.data}, ResNet-{settings.depth}: a budget of {settings.epochs} epochs, batches of "
-        f"{settings.batch_size}, {settings.seeds} seeds"
-    )
-    plot(folder / "errors.png", title, results)
-    publish(
-        folder,
-        doc=__doc__ or "",
-        title=title,
-        header=header,
-        rows=rows,
-        note="Mean ± standard deviation over seeds. Paper: Izmailov et al. 2018, PreResNet-164 on CIFAR-10.",
-        remarks=remarks,
-        pictures=[("Test error against the budget", "errors.png")],
-        settings=settings,
-        runs=results,
-    )
 
 
-def name_of(result: Result) -> str:
+def error_in_paper(setting: str) -> Paper:
+    """The test error in percent of PreResNet-164 on CIFAR-10; the paper gives accuracies."""
+    found = number(paper="Averaging Weights", dataset="CIFAR-10", model="PreResNet164", setting=setting)
+    return dataclasses.replace(found, value=round(100 - found.value, 2))
+
+
+def measure(work: Work) -> Measured:
+    """Trains, and at each budget tests each set of weights with both kinds of batch statistics.
+
+    Metrics are "<case>: <metric>"; `by_weights` takes them apart.
+    """
+    state, metrics = work.start(), {}
+    for share, steps in work.case.facts["steps"].items():
+        try:
+            state, _ = work.fit(state, steps=steps, eval_set=None, eval_every=None, **work.saving(f"{share:g}"))
+        except train.NonFiniteLossError as error:
+            return Measured({}, {}, diverged(error))
+        for what, params in weights(state, work.case.name).items():
+            again = ensemble.update_batch_stats(work.model, params, work.train_set)
+            for form, stats in ((OWN, state.batch_stats), (AGAIN, again)):
+                tested = state._replace(params=params, batch_stats=stats)
+                error = 100 * train.evaluate(work.model, tested, work.test_set).error
+                metrics[f"{named(what, share)}: {form}"] = error
+    return Measured(metrics)
+
+
+def weights(state: train.TrainState, case: str) -> dict[str, Any]:
+    """The sets of weights of a run, by name."""
+    if case.startswith("SGD"):
+        return {"SGD": state.params}
+    averages = optim.swa_params(state.opt_state, state.params), optim.ema_params(state.opt_state, state.params)
+    return dict(zip(WEIGHTS, (state.params, *averages), strict=True))
+
+
+def named(what: str, share: float) -> str:
     """The table's name for a set of weights."""
-    return f"{result.what}, {result.budgets:g} budget{'s' if result.budgets > 1 else ''}"
+    return f"{what}, {share:g} budget{'s' if share > 1 else ''}"
 
 
-def plot(path: Path, title: str, results: list[Result]) -> None:
-    """Test error against the budget; SGD's, which has one budget, as a line across."""
-    panels = []
-    seeds = len({r.seed for r in results})
-    for form in FORMS:
-        mine = [r for r in results if r.form == form]
-        curves = {}
-        for what in dict.fromkeys(r.what for r in mine):
-            found = [r for r in mine if r.what == what]
-            budgets = sorted({r.budgets for r in found})
-            errors = [[r.test_error_percent for r in found if r.seed == seed] for seed in range(seeds)]
-            complete = np.array([row for row in errors if len(row) == len(budgets)])
-            if what == "SGD":
-                curves["SGD, 1 budget"] = np.array(BUDGETS), np.repeat(complete, len(BUDGETS), 1)
-            else:
-                curves[what] = np.array(budgets), complete
-        panels.append(report.Panel(f"BatchNorm's {form}", "budgets", "test error (%)", curves, ("SGD, 1 budget",)))
-    report.plot_curves(path, title, panels)
+def by_weights(cases: Sequence[Case], results: Results) -> Results:
+    """A case for each set of weights at each budget.
+
+    `test_error` is that with the run's own statistics for SGD, as in the paper, and with those estimated again for all
+    others; their errors without that are those of further cases.
+    """
+    rows = []
+    for row in results.rows:
+        name, _, form = row.metric.partition(": ")
+        usual = form == (OWN if name.startswith("SGD") else AGAIN)
+        rows.append(Row(name, row.seed, form, row.value))
+        rows.append(Row(name if usual else f"{name}, {OTHER}", row.seed, "test_error", row.value))
+    names = tuple(dict.fromkeys(row.case for row in rows))
+    listed = tuple(name for name in names if OTHER not in name)
+    return dataclasses.replace(results, rows=rows, cases=names, listed=listed)
 
 
-def verdict(found: dict[tuple[str, str], list[float]]) -> list[str]:
-    """Compares each average at each budget with SGD from the same seeds, and the two kinds of statistics."""
-    sgd = found.get(("SGD, 1 budget", FORMS[0]), [])
-    remarks = []
-    for (what, form), theirs in found.items():
-        if what.startswith("SWA") and len(theirs) == len(sgd):
-            gain, spread = report.mean_and_std([a - b for a, b in zip(sgd, theirs, strict=True)])
-            noise = spread / np.sqrt(len(sgd))
-            if not np.isfinite(noise):
-                word = "one seed is no judgement"
-            else:
-                word = "less than two standard errors" if abs(gain) < 2 * noise else "more than two standard errors"
-            remarks.append(f"{what}, {form}: {gain:+.2f} points less error than SGD ({word}).")
-    return remarks
-
+ABLATION = Ablation(
+    "weight_averaging",
+    __doc__,
+    variants={
+        "default": AveragingSettings(data="fashion_mini", steps=8 * 78),
+        "paper": AveragingSettings(
+            depth=164, widths=(16, 32, 64), preactivation=True, augment=True, steps=150 * 390, swa_rate=0.01
+        ),
+        "smoke": AveragingSettings(data="fashion_mini", seeds=1, steps=8, batch_size=32, train_size=64, test_size=100),
+    },
+    cases=cases,
+    measure=measure,
+    derive=by_weights,
+    comparisons=[
+        *(
+            Comparison(
+                f"the mean of the weights ({named('SWA', share)}) has a lower test error than SGD with one budget",
+                "test_error",
+                better=named("SWA", share),
+                worse="SGD, 1 budget",
+            )
+            for share in BUDGETS
+        ),
+        Comparison(
+            "the mean of the weights needs its batch statistics estimated again",
+            "test_error",
+            better="SWA, 1.5 budgets",
+            worse=f"SWA, 1.5 budgets, {OTHER}",
+        ),
+    ],
+    table=(OWN, AGAIN),
+    figures=(Bars(OWN, "BatchNorm's statistics of the run"), Bars(AGAIN, "Estimated again")),
+    note="Test errors in percent. Last weights, SWA and EMA are of one run. Paper: PreResNet-164 on CIFAR-10.",
+)
 
 if __name__ == "__main__":
-    run(main, VARIANTS, __doc__ or "")
+    ABLATION.main()

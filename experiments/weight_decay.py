@@ -5,8 +5,8 @@ depends less on the rate; for SGD with momentum the two are the same up to a sca
 
 Paper: Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019 (arXiv 1711.05101), figs. 1 and 2: maps of
 rate against decay on CIFAR-10; about 15 % less test error, relative, for AdamW than for Adam with L2. Here: a ResNet of
-8 layers, a cosine, images shrunk to 16 pixels. The best settings are chosen by the mean test error over the seeds, as in
-the paper's maps.
+8 layers, a cosine, images shrunk to 16 pixels. The best settings are chosen by the mean test error over the seeds, as
+in the paper's maps.
 
 Command: python -m experiments.weight_decay
 """

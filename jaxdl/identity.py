@@ -14,7 +14,8 @@ import operator
 import sys
 import types
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import flax.linen as nn
@@ -29,12 +30,19 @@ _PYTHON = "python {}.{}".format(*sys.version_info)
 _CODE = "its code"  # no argument or field can have this name
 
 
-def describe(value: Any) -> tuple[Any, list[str]]:
+_known: ContextVar[tuple[str, ...]] = ContextVar("known", default=())  # of the call of `describe` that is under way
+
+
+def describe(value: Any, *, known: Collection[str] = ()) -> tuple[Any, list[str]]:
     """Describes a value as a tree of dicts, lists and strings that JSON can hold, the same in every process.
 
     A function is described by its qualified name and the values that it closes over or takes by default, a user's own
     function also by its code and the global values that it reads. An object is described by its class and attributes.
     Nothing depends on an address.
+
+    Args:
+      value: anything.
+      known: names of modules and packages that count as libraries: what is in them is described by its name alone.
 
     Returns:
       The tree, and the names of the types whose values hide their contents: two of them look the same.
@@ -43,8 +51,11 @@ def describe(value: Any) -> tuple[Any, list[str]]:
       >>> describe((1, "a"))
       (['1', "'a'"], [])
     """
-    description = _Description()
-    return description.of(value), description.unknown
+    description, token = _Description(), _known.set(tuple(known))
+    try:
+        return description.of(value), description.unknown
+    finally:
+        _known.reset(token)
 
 
 def differences(there: Any, here: Any, place: str) -> list[str]:
@@ -80,7 +91,7 @@ def is_of_library(value: Any) -> bool:
         module = value.__name__
     else:
         module = getattr(value, "__module__", None) or ""
-    return module.partition(".")[0] in _LIBRARIES
+    return module.partition(".")[0] in _LIBRARIES or any(f"{module}.".startswith(f"{name}.") for name in _known.get())
 
 
 def function_parts(function: types.FunctionType) -> Iterator[tuple[str, Any]]:

@@ -20,6 +20,7 @@ from scipy import stats
 
 from experiments.ablation import (
     Ablation,
+    BareSettings,
     Bars,
     Case,
     Comparison,
@@ -273,6 +274,36 @@ def test_hyperparams_are_set_and_share_a_program(tmp_path):
     assert len(set(found[0])) == 4
 
 
+def test_fingerprints_see_the_measure_but_not_the_form(tmp_path, monkeypatch):
+    """A changed measure is another run; a changed method of the form's settings is not."""
+
+    def first(work):
+        return train_and_test(work).add({"one": 1.0})
+
+    def second(work):
+        return train_and_test(work).add({"one": 2.0})
+
+    class Mine(Settings):
+        pass
+
+    def typed(work):
+        assert isinstance(work.settings, Mine)
+        return train_and_test(work)
+
+    def prints(measure):
+        return Sweep(ablation(measure=measure), settings(tmp_path), "default")._fingerprints
+
+    before = {measure: prints(measure) for measure in (first, second, train_and_test, typed)}
+    assert len({tuple(found.values()) for found in before.values()}) == 4
+
+    def title(self):
+        return "another"
+
+    title.__module__, title.__qualname__ = Settings.title.__module__, Settings.title.__qualname__
+    monkeypatch.setattr(Settings, "title", title)
+    assert {measure: prints(measure) for measure in before} == before
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -387,11 +418,13 @@ def test_a_run_that_was_killed_continues_in_its_middle(tmp_path):
 
 def test_table_of_results_from_rows():
     runs_case = Results(
-        ("a", "b"), [Row("a", 0, "error", 1.0), Row("a", 1, "error", 3.0), Row("b", 0, "error", np.nan)]
+        ("a", "b", "c"),
+        [Row("a", 0, "error", 1.0), Row("a", 1, "error", 3.0), *(Row(case, 0, "error", np.nan) for case in "bc")],
+        diverged={("b", 0): "diverged after 3 updates"},
     )
     header, rows = summary.table(("error",), [Case("a", paper={"error": Paper(2.5, 0.1, "t")})], runs_case)
     assert header == ["case", "error", "paper's error"]
-    assert rows == [["a", "2.00 ± 1.41", "2.5 ± 0.1"], ["b", "diverged", "-"]]
+    assert rows == [["a", "2.00 ± 1.41", "2.5 ± 0.1"], ["b", "diverged", "-"], ["c", "-", "-"]]
 
 
 def test_results_are_in_the_order_of_cases_and_seeds():
@@ -405,6 +438,25 @@ def test_results_are_in_the_order_of_cases_and_seeds():
     x, y = found.curve("loss", "a")
     np.testing.assert_array_equal(x, [1, 2])
     np.testing.assert_array_equal(y, [[3, np.nan]] * 2)
+
+
+def test_without_data_and_with_a_picture_of_its_own(tmp_path):
+    def picture(sweep, results):
+        (sweep.folder / "own.png").write_bytes(b"")
+        return ["own.png"]
+
+    one = ablation(
+        cases=lambda settings, nothing: [Case("only")],
+        measure=lambda work: Measured({"test_error": 2.0 + 0 * work.settings.steps}),
+        comparisons=(),
+        figures=(),
+        picture=picture,
+    )
+    sweep = one.run(BareSettings(seeds=2, steps=3, out=tmp_path), "default")
+    text = (sweep.folder / "report.md").read_text()
+    assert "![own](own.png)" in text
+    assert "## at most 3 steps, 2 seeds" in text
+    assert "| only | 2.00 |" in text
 
 
 def test_measure_takes_down_what_the_history_says(tmp_path):

@@ -14,7 +14,7 @@ from experiments.ablation.case import Case, Measured
 from experiments.ablation.figures import Bars, Figure
 from experiments.ablation.measures import Work, train_and_test
 from experiments.ablation.rows import Results
-from experiments.ablation.settings import Settings
+from experiments.ablation.settings import BareSettings
 from experiments.ablation.store import results_of
 from experiments.ablation.sweep import Sweep
 from experiments.ablation.verdict import Comparison
@@ -37,11 +37,12 @@ class Ablation:
       figures: what is drawn.
       derive: function (cases, results) -> results with further rows, such as the best rate's of each case.
       note: what the table's numbers are, where their names do not say it.
+      picture: function (sweep, results) that draws further pictures into the sweep's folder; returns their file names.
     """
 
     name: str
     doc: str | None
-    variants: Mapping[str, Settings]
+    variants: Mapping[str, BareSettings]
     cases: Callable[[Any, Any], Sequence[Case]]
     comparisons: Sequence[Comparison] = ()
     measure: Callable[[Work], Measured] = train_and_test
@@ -49,6 +50,7 @@ class Ablation:
     figures: Sequence[Figure] = (Bars("test_error"),)
     derive: Callable[[Sequence[Case], Results], Results] | None = None
     note: str = ""
+    picture: Callable[[Sweep, Results], list[str]] | None = None
 
     def __post_init__(self):
         for name in ("default", "smoke"):
@@ -60,7 +62,7 @@ class Ablation:
         results = results_of([case.name for case in sweep.cases], sweep.finished())
         return self.derive(sweep.cases, results) if self.derive is not None else results
 
-    def run(self, settings: Settings, variant: str, until: float | None = None) -> Sweep:
+    def run(self, settings: BareSettings, variant: str, until: float | None = None) -> Sweep:
         """Makes the runs that are missing, and writes result and report, also if it is interrupted."""
         sweep = Sweep(self, settings, variant)
         print(

@@ -166,7 +166,8 @@ def _draw_curves(axes: Any, figure: Curves, results: Results, colors: dict[str, 
         (line,) = axes.plot(x, np.nanmean(y, 0), style, label=case, color=colors.get(case), linewidth=1.4)
         if len(y) > 1:
             mean, spread = np.nanmean(y, 0), np.nanstd(y, 0, ddof=1)
-            axes.fill_between(x, mean - spread, mean + spread, color=line.get_color(), alpha=0.15, linewidth=0)
+            low = np.maximum(mean - spread, np.nanmin(y, 0)) if figure.log_y else mean - spread  # not below 0
+            axes.fill_between(x, low, mean + spread, color=line.get_color(), alpha=0.15, linewidth=0)
     axes.set(title=figure.title, xlabel=figure.x_label, ylabel=label(figure.name, figure.y_label))
     if figure.log_x:
         axes.set_xscale("log")

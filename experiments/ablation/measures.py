@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from experiments.ablation.case import Case, Measured
-from experiments.ablation.settings import Settings
-from jaxdl import data, report, train
+from jaxdl import data, ensemble, report, train
 
 _POINTS = 100  # of a curve of the training loss
 
@@ -25,19 +26,28 @@ class Work:
       case: what to run.
       seed: 0, 1, ...; the run's key is `jax.random.key(seed)`.
       settings: the experiment's.
-      train_set: to train on.
-      test_set: to evaluate on.
+      train_set, test_set: to train and to evaluate on, as the settings give them.
       progress: to be called with (updates made, newest loss) now and then.
       checkpoint_dir: where to keep checkpoints, or None for none.
     """
 
     case: Case
     seed: int
-    settings: Settings
-    train_set: data.Dataset
-    test_set: data.Dataset
+    settings: Any
+    train_set: Any
+    test_set: Any
     progress: Callable[[int, float], None]
     checkpoint_dir: Path | None = None
+
+    @property
+    def model(self) -> nn.Module:
+        """The case's model."""
+        return self._needed(self.case.model)
+
+    @property
+    def tx(self) -> optax.GradientTransformation:
+        """The case's optimizer."""
+        return self._needed(self.case.tx)
 
     @property
     def steps(self) -> int:
@@ -54,11 +64,6 @@ class Work:
         """The run's key."""
         return jax.random.key(self.seed)
 
-    @property
-    def model(self) -> Any:
-        """The case's module."""
-        return self._trained()[0]
-
     def inputs(self, images: int = 500) -> jax.Array:
         """The model's inputs for the first training images."""
         preprocess = self.case.fit.get("preprocess") or self.train_set.standardize
@@ -66,20 +71,12 @@ class Work:
 
     def start(self) -> train.TrainState:
         """The first state."""
-        model, tx = self._trained()
-        state = train.init_state(model, tx, self.key, self.train_set, variables=self.case.start, new=self.case.new)
+        given = {"variables": self.case.start, "new": self.case.new}
+        state = train.init_state(self.model, self.tx, self.key, self.train_set, **given)
         return train.set_hyperparams(state, **self.case.hyperparams) if self.case.hyperparams else state
 
     def fit(self, state: train.TrainState, **changes: Any) -> tuple[train.TrainState, train.History]:
         """Trains with the case's arguments; `changes` replace arguments of `train.fit`."""
-        model, tx = self._trained()
-        if self.checkpoint_dir is not None:
-            epoch = self.train_set.steps_per_epoch(self.batch_size)
-            changes = {
-                "checkpoint_dir": self.checkpoint_dir,
-                "checkpoint_every": max(epoch, self.steps // 20),
-                **changes,
-            }
         arguments: dict[str, Any] = {
             "steps": self.steps,
             "batch_size": self.batch_size,
@@ -87,15 +84,23 @@ class Work:
             "eval_every": self.settings.eval_every or max(1, self.steps // 10),
             "augment": self.case.augment,
             "progress": self.progress,
+            **self.saving(),
             **self.case.fit,
             **changes,
         }
-        return train.fit(state, model, tx, self.train_set, **arguments)
+        return train.fit(state, self.model, self.tx, self.train_set, **arguments)
 
-    def _trained(self) -> tuple[Any, Any]:
-        if self.case.model is None or self.case.tx is None:
+    def saving(self, part: str = "") -> dict[str, Any]:
+        """Arguments of `train.fit` and `train.population` for checkpoints; each part of a run has its own folder."""
+        if self.checkpoint_dir is None:
+            return {}
+        epoch = self.train_set.steps_per_epoch(self.batch_size)
+        return {"checkpoint_dir": self.checkpoint_dir / part, "checkpoint_every": max(epoch, self.steps // 20)}
+
+    def _needed(self, value: Any) -> Any:
+        if value is None:
             raise ValueError(f"case {self.case.name!r} has no model and tx to train; pass both, or another measure")
-        return self.case.model, self.case.tx
+        return value
 
 
 def train_and_test(work: Work, start: train.TrainState | None = None) -> Measured:
@@ -118,6 +123,35 @@ def train_and_test(work: Work, start: train.TrainState | None = None) -> Measure
         "seconds": history.seconds,
     }
     return Measured(metrics, curves_of(history), None, state, history)
+
+
+def ensemble_scores(model: nn.Module, members: Any, test_set: data.Dataset) -> Measured:
+    """Scores an ensemble, and how much its members differ.
+
+    Args:
+      model: the members' module.
+      members: variables, stacked, in the order of time.
+      test_set: to evaluate on.
+
+    Returns:
+      Metrics: `error_of_<m>` of the last m members together, `test_error` of all, `error_of_member_<m>` of one alone,
+      in percent. Means over pairs: `disagreement`, the percent of examples for which two name different classes;
+      `disagreement_by_error`, the same share divided by the error; `weight_cosine`. Curve: `error_of_members`.
+    """
+    found = ensemble.evaluate(model, members, test_set)
+    errors, alone = 100 * found.ensemble.error, 100 * found.members.error
+    metrics = {f"error_of_{m}": error for m, error in enumerate(errors, 1)}
+    metrics |= {f"error_of_member_{m}": error for m, error in enumerate(alone, 1)} | {"test_error": errors[-1]}
+    if len(errors) > 1:
+        pairs = np.triu_indices(len(errors), 1)
+        probabilities = ensemble.probabilities(model, members, test_set)
+        by_error = ensemble.normalized_diversity(probabilities, test_set.labels)
+        metrics |= {
+            "disagreement": 100 * float(ensemble.disagreement(probabilities)[pairs].mean()),
+            "disagreement_by_error": float(by_error[pairs].mean()),
+            "weight_cosine": float(ensemble.weight_cosine(members)[pairs].mean()),
+        }
+    return Measured(metrics, {"error_of_members": (np.arange(1, len(errors) + 1), errors)})
 
 
 def diverged(error: train.NonFiniteLossError) -> str:

@@ -74,6 +74,14 @@ class Results:
         x = np.array(min(found, key=lambda curve: curve.x[-1]).x, float)
         return x, np.array([np.interp(x, curve.x, curve.y) for curve in found])
 
+    def copied(self, names: Mapping[str, str]) -> "Results":
+        """With the rows and curves of some cases once more, under further names: {"SGD": "SGD, rate 0.1"}."""
+        rows = [row._replace(case=name) for name, case in names.items() for row in self.rows if row.case == case]
+        curves = [
+            curve._replace(case=name) for name, case in names.items() for curve in self.curves if curve.case == case
+        ]
+        return dataclasses.replace(self.with_rows(rows, tuple(names)), curves=[*self.curves, *curves])
+
     def with_rows(self, rows: Iterable[Row], cases: Sequence[str] = ()) -> "Results":
         """With further rows, of further cases too."""
         return dataclasses.replace(self, rows=[*self.rows, *rows], cases=(*self.cases, *cases))

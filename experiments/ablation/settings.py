@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,17 +11,42 @@ from jaxdl.data import DATASETS, Compose, Dataset, RandomCrop, RandomFlip, load
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class BareSettings:
+    """What to run, for an experiment without a data set, or that chooses its sets by itself."""
+
+    seeds: int = 3
+    """Runs of each case, with the seeds 0, 1, ..."""
+    steps: int = 390
+    """Updates in each run."""
+    out: Path = Path("runs")
+    """Results go to OUT/<experiment>/<settings>/; finished runs that are there are not run again."""
+
+    # What `Settings` makes settings, for runs that do without.
+    eval_every = None
+    checkpoints = False
+
+    def __post_init__(self):
+        """Refuses what cannot be run, before anything starts."""
+        for name in ("seeds", "steps"):
+            check_integer("experiment", name, getattr(self, name), at_least=1, remedy=f"pass --{name} 1 or more")
+
+    def sets(self) -> tuple[Any, Any]:
+        """What is passed to cases and measures in the place of the sets."""
+        return None, None
+
+    def title(self) -> str:
+        """Data, budget and seeds in a line."""
+        return f"at most {self.steps:,} steps, {self.seeds} seed{'s' if self.seeds > 1 else ''}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(BareSettings):
     """What to run. An experiment with settings of its own derives a dataclass from it."""
 
     data: str = "cifar10"
     """Data set: fashion_mini ships with the package; cifar10, fashion_mnist, mnist, ... come through tfds."""
     data_dir: Path | None = None
     """Where tensorflow-datasets keeps its data (default: $TFDS_DATA_DIR, or ~/tensorflow_datasets)."""
-    seeds: int = 3
-    """Runs of each case, with the seeds 0, 1, ..."""
-    steps: int = 390
-    """Updates in each run."""
     batch_size: int = 128
     """Images in a batch."""
     eval_every: int | None = None
@@ -37,14 +63,12 @@ class Settings:
     set."""
     checkpoints: bool = False
     """Save each run up to twenty times on its way, so that a run that was killed continues in its middle."""
-    out: Path = Path("runs")
-    """Results go to OUT/<experiment>/<settings>/; finished runs that are there are not run again."""
 
     def __post_init__(self):
         """Refuses what cannot be run, before anything starts."""
+        super().__post_init__()
         require(self.data in DATASETS, f"--data must be one of {', '.join(DATASETS)}, got {self.data!r}")
-        for name in ("seeds", "steps", "batch_size"):
-            check_integer("experiment", name, getattr(self, name), at_least=1, remedy=f"pass --{name} 1 or more")
+        check_integer("experiment", "batch_size", self.batch_size, at_least=1, remedy="pass --batch-size 1 or more")
         for name in ("eval_every", "train_size", "test_size", "pixels"):
             if getattr(self, name) is not None:
                 check_integer("experiment", name, getattr(self, name), at_least=1)
@@ -65,6 +89,14 @@ class Settings:
             )
             train_set, test_set = train_set[:-held_out], train_set[-held_out:]
         return train_set, test_set
+
+    def title(self) -> str:
+        """Data, budget and seeds in a line."""
+        seeds = f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"
+        held = ", errors on held-out training images" if self.held_out else ""
+        of = f", {self.train_size:,} images" if self.train_size else ""
+        of += f" of {self.pixels} pixels" if self.pixels else ""
+        return f"{self.data}{of}: {self.steps:,} steps of {self.batch_size} images, {seeds}{held}"
 
 
 UNIMPORTANT = ("seeds", "data_dir", "out", "checkpoints")

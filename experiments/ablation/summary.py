@@ -26,7 +26,7 @@ def write(ablation: "Ablation", sweep: "Sweep") -> None:
     """Writes result.json, report.md and figures.png into the sweep's folder; prints the table and the verdicts."""
     results = ablation.results(sweep)
     verdicts = judged(ablation, results)
-    title = title_of(sweep)
+    title = sweep.settings.title()
     header, rows = table(ablation.table, sweep.cases, results)
     drawn = draw(sweep.folder / "figures.png", f"{ablation.name}: {title}", ablation.figures, sweep.cases, results)
     content = content_of(ablation, sweep, results, verdicts)
@@ -35,14 +35,16 @@ def write(ablation: "Ablation", sweep: "Sweep") -> None:
     sentences = [verdict.sentence() for verdict in verdicts]
     parts = [f"# {claim}\n{rest.rstrip()}", f"## {title}", report.markdown_table(header, rows), notes(ablation)]
     parts += [*(f"- {sentence}" for sentence in sentences), RULE]
-    parts += ["![Figures](figures.png)"] if drawn else []
+    pictures = ["figures.png"] if drawn else []
+    pictures += ablation.picture(sweep, results) if ablation.picture is not None else []
+    parts += [f"![{Path(picture).stem}]({picture})" for picture in pictures]
     (sweep.folder / "report.md").write_text("\n\n".join(filter(None, parts)) + "\n")
     report.print_table(title, header, rows)
     missing = content["planned"] - content["finished"]
     print("\n".join(sentences))
     if missing:
         print(f"{missing} of {content['planned']} runs are missing; the same command makes them")
-    print(f"Written to {sweep.folder}: result.json, report.md" + (", figures.png" if drawn else ""))
+    print(f"Written to {sweep.folder}: {', '.join(['result.json', 'report.md', *pictures])}")
 
 
 def publish(ablation: "Ablation", sweep: "Sweep") -> Path:
@@ -83,7 +85,7 @@ def content_of(ablation: "Ablation", sweep: "Sweep", results: Results, verdicts:
         "settings": sweep.settings,
         "environment": newest,
         "commits": sorted({str(environment["commit"]) for environment in environments}),
-        "title": title_of(sweep),
+        "title": sweep.settings.title(),
         "planned": sweep.planned,
         "finished": len(finished),
         "minutes": sum(run.seconds for run in finished) / 60,
@@ -98,16 +100,6 @@ def content_of(ablation: "Ablation", sweep: "Sweep", results: Results, verdicts:
         "rows": [list(row) for row in results.rows],
         "curves": [curve._asdict() for curve in results.curves],
     }
-
-
-def title_of(sweep: "Sweep") -> str:
-    """Data, budget and seeds in a line."""
-    settings = sweep.settings
-    seeds = f"{settings.seeds} seed{'s' if settings.seeds > 1 else ''}"
-    held = ", errors on held-out training images" if settings.held_out else ""
-    of = f", {settings.train_size:,} images" if settings.train_size else ""
-    of += f" of {settings.pixels} pixels" if settings.pixels else ""
-    return f"{settings.data}{of}: {settings.steps:,} steps of {settings.batch_size} images, {seeds}{held}"
 
 
 def table(metrics: Sequence[str], cases: Sequence[Case], results: Results) -> tuple[list[str], list[list[str]]]:
@@ -127,12 +119,13 @@ def table(metrics: Sequence[str], cases: Sequence[Case], results: Results) -> tu
         if any(content != "-" for content in cells):
             rows.append([case, *cells, *stated])
         elif results.seeds(case):
-            rows.append([case, *["diverged" if i == 0 else "-" for i in range(len(shown))], *stated])
+            diverged = any(name == case for name, _ in results.diverged)
+            rows.append([case, *["diverged" if diverged and i == 0 else "-" for i in range(len(shown))], *stated])
     return header, rows
 
 
 def cell(values: Sequence[float], runs: int) -> str:
-    """Mean ± deviation with digits that fit the size of the numbers, and how many runs have one, if not all.
+    """Mean ± deviation (if any) with digits that fit the size of the numbers, and how many runs have one, if not all.
 
     Example:
       >>> cell([1.0, 3.0], 3), cell([], 2), cell([1234.5], 1)
@@ -143,7 +136,7 @@ def cell(values: Sequence[float], runs: int) -> str:
     mean, std = report.mean_and_std(list(values))
     size = abs(mean) if mean else 1.0
     form = ",.0f" if size >= 100 else ".2f" if size >= 0.1 else ".2g"
-    text = format(mean, form) + (f" ± {std:{form}}" if math.isfinite(std) else "")
+    text = format(mean, form) + (f" ± {std:{form}}" if std > 1e-6 * size else "")
     return text + (f" ({len(values)}/{runs})" if len(values) < runs else "")
 
 

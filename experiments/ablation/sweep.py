@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.ablation.case import Case
 from experiments.ablation.measures import Work
-from experiments.ablation.settings import UNIMPORTANT, Settings
+from experiments.ablation.settings import UNIMPORTANT, BareSettings
 from experiments.ablation.store import Finished, Store
 from jaxdl import report
 from jaxdl.arguments import require
@@ -21,6 +21,10 @@ from jaxdl.progress import progress_bar
 
 if TYPE_CHECKING:
     from experiments.ablation.ablation import Ablation
+
+_FORM = "experiments.ablation"  # its own code does not make runs again
+_VERSION = 1
+"""Of what the form computes: to be raised when `train_and_test`, for example, gives other numbers than before."""
 
 _BLOCK = 16  # cases whose compiled programs are kept until all of their seeds are run
 
@@ -33,8 +37,9 @@ class Sweep:
       folder: OUT/<experiment>/<variant>-<hash of the settings>/.
     """
 
-    def __init__(self, ablation: "Ablation", settings: Settings, variant: str):
-        self._ablation, self.settings, self.variant = ablation, settings, variant
+    def __init__(self, ablation: "Ablation", settings: BareSettings, variant: str):
+        self._ablation, self.variant = ablation, variant
+        self.settings: Any = settings
         self._sets = settings.sets()
         self.cases: Sequence[Case] = tuple(ablation.cases(settings, self._sets[0]))
         names = [case.name for case in self.cases]
@@ -123,7 +128,7 @@ class Sweep:
             for name in self._ablation.table
             if name in found.metrics
         ]
-        print(f"{label}: {found.diverged or ', '.join(shown)} ({finished.seconds:.0f} s)", flush=True)
+        print(f"{label}: {found.diverged or ', '.join(shown) or 'finished'} ({finished.seconds:.0f} s)", flush=True)
 
     def _steps(self, case: Case) -> int:
         return case.steps or self.settings.steps
@@ -131,10 +136,11 @@ class Sweep:
     def _fingerprint(self, case: Case) -> str:
         """A check sum of all that the result of a run depends on: settings, case, measure."""
         fields = {field.name: getattr(case, field.name) for field in dataclasses.fields(case) if field.name != "paper"}
-        return _hash([important(self.settings), describe(fields)[0], describe(self._ablation.measure)[0]])
+        parts = [describe(part, known=[_FORM])[0] for part in (fields, self._ablation.measure)]
+        return _hash([_VERSION, important(self.settings), *parts])
 
 
-def important(settings: Settings) -> dict[str, str]:
+def important(settings: BareSettings) -> dict[str, str]:
     """The settings that change the result of a run, as text."""
     return {
         field.name: repr(getattr(settings, field.name))
