@@ -6,6 +6,7 @@ injected with `optax.inject_hyperparams` (which are traced) go through the same 
 
 import math
 import operator
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -95,6 +96,11 @@ def looks_channels_first(image_shape: Sequence[int]) -> bool:
     """Whether the shape of an image looks like (channels, height, width): 1 or 3, then two equal sides."""
     first, second, last = image_shape
     return first in (1, 3) and second == last and last not in (1, 3, 4)
+
+
+def looks_like_path(text: str) -> bool:
+    """Whether a text looks like a path, or is one that is there."""
+    return "/" in text or os.sep in text or os.path.isdir(text)
 
 
 def check_devices(function: str, devices: Any) -> tuple[Any, ...]:

@@ -74,6 +74,11 @@ def differences(there: Any, here: Any, place: str) -> list[str]:
     if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
         pairs = enumerate(zip(there, here, strict=True))
         return [line for number, (old, new) in pairs for line in differences(old, new, f"{place}[{number}]")]
+    if isinstance(there, str) and isinstance(here, str) and there != here and _short(there) == _short(here):
+        # They differ where they would be cut off, so their common beginning is cut off.
+        pairs = enumerate(zip(there, here, strict=False))
+        first = next((place for place, (old, new) in pairs if old != new), min(len(there), len(here))) - 30
+        there, here = f"...{there[first:]}", f"...{here[first:]}"
     return [] if there == here else [f"{place}: there {_short(there)}, here {_short(here)}"]
 
 

@@ -1,5 +1,6 @@
 """A model whose predictions are means over several views of each input, ten crops of an image for example."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -62,5 +63,16 @@ def over_views(function: str, model: nn.Module, views: Views | None) -> nn.Modul
     require(
         not isinstance(views, type),
         f"{function}: views must be a function, got the class {views}; pass data.TenCrop(224)",
+    )
+    try:
+        parameters = inspect.signature(views).parameters.values()
+    except (TypeError, ValueError):
+        parameters = ()
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [each.name for each in parameters if each.default is each.empty and each.kind in positional]
+    require(
+        len(needed) <= 1,
+        f"{function}: views must be a function of inputs alone, got views={shown(views)}, which takes "
+        f"({', '.join(needed)}), as changes for augment= in training do; pass data.TenCrop(224) for example",
     )
     return OverViews(model, views)

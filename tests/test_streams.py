@@ -265,6 +265,54 @@ def test_a_worker_that_dies_is_reported(root):
     assert children() == []
 
 
+def test_an_end_that_fails_is_the_end_all_the_same(root, monkeypatch):
+    """Whatever closing grain's iterator raises, the reader must not wait for ever."""
+
+    class Broken:
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            raise OSError("the disk is gone")
+
+        def close(self):
+            raise AssertionError("can only join a started process")
+
+    fill = reading.Reader._fill
+    monkeypatch.setattr(reading.Reader, "_fill", lambda reader, batches: fill(reader, Broken()))
+    monkeypatch.setattr(reading, "_PATIENCE", 0.2)
+    reader = reading.Reader(opened(root)[0], np.arange(4), np.arange(4), 2)
+    reader._thread.join(10)
+    assert not reader._queue.empty()
+    with pytest.raises(data.StreamError, match="the disk is gone"):
+        next(reader)
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_told_so(root, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(KEPT.replace('__name__ == "__main__"', "True"))
+    command = [sys.executable, str(script), str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "StreamError: reading <pictures" in last
+    assert 'under `if __name__ == "__main__":`, or pass workers=0' in last
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_end_with_a_killed_parent(root, tmp_path, workers):
+    """Also those that wait for room for their batches."""
+    script = tmp_path / "script.py"
+    kill = "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    script.write_text("import os, signal" + KEPT.replace("workers=2", f"workers={workers}") + kill)
+    with started([sys.executable, str(script), str(root)], start_new_session=True) as child:
+        child.wait(timeout=120)
+        assert child.returncode == -signal.SIGKILL
+        assert not any_left(child.pid)
+
+
 @dataclasses.dataclass(frozen=True)
 class SlowView:
     """A disk that hangs."""
@@ -297,6 +345,38 @@ def test_a_view_that_always_fails_does_not_train(root):
     stream, _ = opened(root, train_view=WrongView())
     with pytest.raises(data.StreamError, match=r"no image of a batch of <pict.*\.png cannot be read: KeyError: 'exif'"):
         train.fit(fresh(stream), MODEL, TX, stream, steps=2, batch_size=24, progress=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class AnyView:
+    """A view that returns what it is made with."""
+
+    shape: tuple
+    dtype: str = "uint8"
+    size: int = SIDE
+
+    def __call__(self, encoded, generator):
+        return np.zeros(self.shape, self.dtype)
+
+
+@pytest.mark.parametrize(
+    ("view", "got"),
+    [
+        (AnyView((16, SIDE, 3)), r"got uint8 \[16, 32, 3\] from AnyView"),
+        (AnyView((SIDE, SIDE, 3), "int32"), r"got int32 \[32, 32, 3\]"),
+        (AnyView(()), r"got uint8 \[\]"),
+    ],
+)
+def test_a_view_that_returns_something_else_does_not_train(root, view, got):
+    stream, _ = opened(root, train_view=view)
+    with pytest.raises(data.StreamError, match=rf"the view must return uint8 \[32, 32, 3\], .* size=32 says, {got}"):
+        next(data.batches(stream, KEY, 8, steps=1))
+
+
+def test_sizes_may_be_numpys(root):
+    stream, _ = opened(root, train_view=data.DecodeCenterCrop(np.int64(8), np.int64(9)))
+    assert next(data.batches(stream, KEY, 8, steps=1)).inputs.shape == (8, 8, 8, 3)
+    assert type(stream.image_shape[0]) is int
 
 
 def files_of_every_kind(folder):
@@ -340,6 +420,7 @@ def test_files_of_every_kind(view, tmp_path):
         warnings.simplefilter("always")
         batches = list(data.batches(stream, KEY, 7, steps=2))
     messages = [str(w.message) for w in caught if issubclass(w.category, data.DamagedImageWarning)]
+    assert not any(" at 0x" in message for message in messages)
     assert sum(map(len, (batch.inputs for batch in batches))) == 14
     black = sum(int(not image.any()) for batch in batches for image in batch.inputs)
     assert black == len(damaged)
@@ -355,6 +436,14 @@ def test_sixteen_bits_keep_the_upper_eight():
     pixels = np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32)
     found = data.DecodeCenterCrop(32, 32)(png(pixels), np.random.default_rng(0))
     np.testing.assert_array_equal(found, np.repeat((pixels // 256)[..., None], 3, 2))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_numbers_without_a_brightness_are_damage(kind):
+    file = io.BytesIO()
+    Image.fromarray(np.full((32, 32), 200, kind)).save(file, "TIFF")
+    with pytest.raises(ValueError, match="32 bits, which tell no brightness"):
+        data.DecodeCenterCrop(32, 32)(file.getvalue(), np.random.default_rng(0))
 
 
 def jpeg(height, width, seed=0):
@@ -429,6 +518,25 @@ def test_records_are_those_of_tensorflow_datasets():
     np.testing.assert_array_equal(held_out.targets, [records[row]["label"] for row in range(100)])
 
 
+@pytest.mark.skipif(not (CIFAR / "mnist").is_dir(), reason="needs ../shared/data with MNIST")
+def test_records_whose_classes_have_no_names():
+    view = data.DecodeCenterCrop(28, 28)
+    stream, _ = data.stream("mnist", data_dir=CIFAR, train_view=view, test_view=view)
+    assert stream.class_names == tuple("0123456789")
+    assert 0 < next(data.batches(stream, KEY, 8, steps=1)).inputs.mean() < 100
+
+
+def test_resuming_with_another_view_is_refused_and_says_what_differs(root, tmp_path):
+    def run(view):
+        stream, _ = opened(root, train_view=view)
+        how = {"steps": 1, "batch_size": 16, "progress": False, "checkpoint_dir": tmp_path}
+        train.fit(fresh(stream), MODEL, TX, stream, **how)
+
+    run(data.DecodeCenterCrop(16, 16))
+    with pytest.raises(ValueError, match=r"data: there \.\.\..*'short_side': '16'}, here \.\.\..*'short_side': '20'}"):
+        run(data.DecodeCenterCrop(16, 20))
+
+
 SCRIPT = """
 import sys
 import jax, optax
@@ -465,11 +573,14 @@ def test_killed_and_resumed(root, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
 
+    groups = []
+
     def run(folder, kill_at):
-        return subprocess.run(
-            [sys.executable, str(script), str(root), str(tmp_path / folder), str(kill_at)],
-            capture_output=True, text=True, check=False, timeout=300,
-        )  # fmt: skip
+        command = [sys.executable, str(script), str(root), str(tmp_path / folder), str(kill_at)]
+        with started(command, start_new_session=True) as child:
+            groups.append(child.pid)
+            output, errors = child.communicate(timeout=300)
+        return subprocess.CompletedProcess(command, child.returncode, output, errors)
 
     whole = run("whole", 0)
     assert whole.returncode == 0, whole.stderr[-3000:]
@@ -478,17 +589,20 @@ def test_killed_and_resumed(root, tmp_path):
     resumed = run("killed", 0)
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     assert resumed.stdout == whole.stdout
-    assert not any_left(script), "a worker outlived its parent"
+    assert not any(map(any_left, groups)), "a worker outlived its parent"
 
 
-def any_left(script):
-    """Whether a process that has to do with a script is still there after half a minute."""
+def any_left(group):
+    """Whether a process of a group is still there after half a minute; workers do not have the script's name."""
     deadline = time.monotonic() + 30
-    while subprocess.run(["pgrep", "-f", str(script)], stdout=subprocess.DEVNULL, check=False).returncode == 0:
+    while True:
+        done = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True)
+        found = [line.split() for line in done.stdout.splitlines()]
+        if not any(number == str(group) and not state.startswith("Z") for number, state in found):
+            return False
         if time.monotonic() > deadline:
             return True
         time.sleep(0.5)
-    return False
 
 
 @pytest.mark.slow
@@ -508,7 +622,7 @@ def test_ctrl_c_ends_the_workers(root, tmp_path):
     assert "StreamError" not in errors
     assert "Process grain" not in errors, "a worker was interrupted, too"
     assert "leaked" not in errors
-    assert not any_left(script)
+    assert not any_left(child.pid)
 
 
 def test_wrong_calls(root, streams, sets, tmp_path):
@@ -526,6 +640,12 @@ def test_wrong_calls(root, streams, sets, tmp_path):
         train.fit(state, MODEL, TX, train_set, steps=2, batch_size=81)
     with pytest.raises(ValueError, match="pair"):
         train.fit(state, MODEL, TX, streams, steps=2)
+    with pytest.raises(ValueError, match=r"pair \(train, test\) that data\.folder returns; .* = data\.folder"):
+        train.fit(state, MODEL, TX, streams, steps=2)
+    with pytest.raises(ValueError, match=r"PcaColor: .* got the pair \(train, test\); pass the first"):
+        data.PcaColor.of(streams)
+    with pytest.raises(ValueError, match=r"PcaColor: .* got pairs; pass \(images for images, _ in batches\)"):
+        data.PcaColor.of(data.batches(train_set, KEY, 16, steps=2))
     with pytest.raises(ValueError, match="must have a folder val, test or valid"):
         data.folder(tmp_path)
     for name in ("train", "val"):
@@ -539,8 +659,48 @@ def test_wrong_calls(root, streams, sets, tmp_path):
         (tmp_path / split / name).mkdir(exist_ok=True)
         (tmp_path / split / name / "1.png").write_bytes(png(np.zeros((2, 2, 3), np.uint8)))
     (tmp_path / "train" / "cat" / "notes.txt").touch()
-    with pytest.warns(UserWarning, match="1 files in"), pytest.raises(ValueError, match="the same classes, got cat"):
+    with pytest.warns(UserWarning, match="1 files in"), pytest.raises(ValueError, match="the same classes, got cat in"):
         data.folder(tmp_path)
+
+
+def tree(root, *names):
+    """Image files of two pixels."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(png(np.zeros((2, 2, 3), np.uint8)))
+    return root
+
+
+def test_links_and_hidden_folders(tmp_path):
+    """A loop is not followed, nor a link to all classes, and what Jupyter leaves is no image."""
+    tree(tmp_path, "train/cat/1.png", "train/cat/more/2.png", "train/dog/1.png", "val/cat/1.png", "val/dog/1.png")
+    tree(tmp_path, "train/cat/.ipynb_checkpoints/1-checkpoint.png")
+    for name, target in (("loop", "."), ("all", ".."), ("twice", "more")):
+        (tmp_path / "train" / "cat" / name).symlink_to(target)
+    (tmp_path / "train" / "me").symlink_to(".")
+    with pytest.warns(UserWarning, match="me holds no image"):
+        stream, _ = data.folder(tmp_path)
+    np.testing.assert_array_equal(stream.labels, [0, 0, 1])
+
+
+def test_images_outside_of_class_folders_are_warned_of(tmp_path):
+    tree(tmp_path, "train/cat/1.png", "train/lost.png", "val/cat/1.png")
+    with pytest.warns(UserWarning, match=r"1 images in .*train, outside of its class folders, are .* lost\.png"):
+        data.folder(tmp_path)
+
+
+def test_names_that_are_no_utf_8(tmp_path):
+    tree(tmp_path, "val/a/1.png", os.fsdecode(b"train/a/b\xe4r.png"))
+    (batch,) = data.batches(opened(tmp_path, strict=True)[0], KEY, 1, steps=1)
+    assert batch.inputs.shape == (1, SIDE, SIDE, 3)
+
+
+def test_splits_and_classes_that_do_not_fit(tmp_path):
+    tree(tmp_path, "train/cat/1.png", "train/K\u00e4tze/1.png", "val/Ka\u0308tze/1.png", "val/cat/1.png")
+    with pytest.raises(ValueError, match=r"train' only and Ka.* in 'val' only; .* two forms of Unicode, .*K\\xe4tze"):
+        data.folder(tmp_path)
+    with pytest.raises(ValueError, match=r"got \['K.*', 'cat'\]; the class folders .* pass '.*[^n]'$"):
+        data.folder(tmp_path / "train")
 
 
 def test_parts_of_a_stream(streams, sets):
@@ -549,6 +709,8 @@ def test_parts_of_a_stream(streams, sets):
     (batch,) = data.batches(part, KEY, 3, steps=1)
     order = np.asarray(data.epoch_order(KEY, 0, examples=3, batch_size=3))[0]
     np.testing.assert_array_equal(batch.inputs, sets[0].images[rows[order]])
+    digests = {streams[0].take(rows.astype(kind)).source.digest() for kind in ("int64", "int32", "uint8", ">i4")}
+    assert len(digests) == 1  # a run is resumed with any of them
     first, second = streams[0].split_at_random(0.75, KEY)
     assert (len(first), len(second)) == (60, 20)
     np.testing.assert_array_equal(np.sort(np.concatenate([first.source.rows, second.source.rows])), np.arange(80))

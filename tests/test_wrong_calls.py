@@ -321,6 +321,7 @@ CALLS = [
     ("population(augment=data.AlternatingFlip(999))", "steps_per_epoch of AlternatingFlip must be || got"),
     ("fit(augment=lambda keys, images: data.AlternatingFlip(2)(keys, images))", "the step is not known"),
     ("data.Compose([data.RandomFlip()])", "changes must be a tuple of functions"),
+    ("data.Compose((data.AlternatingFlip,))", "is a class || AlternatingFlip(steps_per_epoch=...)"),
     ("data.Compose((data.RandomCrop(4), data.RandomFlip))", "RandomFlip is a class || RandomFlip()"),
     # augmentation
     ("data.RandomCrop(2, fill=0)", "RandomCrop: fill must be one of 'zero', 'reflect', 'edge', got fill=0"),
@@ -427,6 +428,7 @@ CALLS = [
     ('data.load("CIFAR10")', "unknown data set 'CIFAR10' || did you mean 'cifar10'"),
     ("data.load(data.DATASETS)", "name must be the name of one data set"),
     ('data.load("mnist", download="no")', "download must be True or False"),
+    ('data.load("/pics")', "which looks like a path || data.folder('/pics') reads folders of images"),
     ('data.load("mnist", data_dir="/etc/hostname")', "data_dir must be a folder, got the file"),
     ("data.RandomCrop(-1)", "padding must be an integer >= 0 || got padding=-1"),
     ("data.DecodeCenterCrop(0)", "DecodeCenterCrop: size must be an integer >= 1 || got size=0"),
@@ -434,8 +436,9 @@ CALLS = [
     ("data.DecodeRandomCrop(224, (300, 256))", "short_side must be (least, most) || swap them"),
     (
         "data.DecodeRandomCrop(224, (256,))",
-        "short_side must be a number or a pair || got short_side=(256,) || (256, 480)",
+        "short_side must be a number or a pair, a tuple, got short_side=(256,) || (256, 480)",
     ),
+    ("data.DecodeRandomCrop(224, [256, 480])", "a pair, a tuple, got short_side=[256, 480] || pass 256 or (256, 480)"),
     ("data.DecodeRandomResizedCrop(area=(0.0, 1.0))", "area must be (least, greatest), above 0 and at most 1"),
     ("data.DecodeRandomResizedCrop(area=(0.5, 2.0))", "area must be (least, greatest), above 0 and at most 1"),
     (
@@ -455,6 +458,11 @@ CALLS = [
     (
         'data.Stream("mine", "train", [0], len, ("a",))',
         "view must be a function with a field size || data.DecodeCenterCrop(224)",
+    ),
+    ('data.Stream("mine", "train", [0], data.DecodeCenterCrop, ("a",))', "view must be an object || a class; call it"),
+    (
+        'data.Stream("mine", "train", [0], data.RandomResizedCrop(32), ("a",))',
+        "view must decode images || got view=RandomResizedCrop(size=(32, 32) || pass it as augment=",
     ),
     (
         'data.Stream("mine", "train", [0], data.DecodeCenterCrop(8, 8), ("a",), workers=-1)',
@@ -926,6 +934,7 @@ CALLS = [
         "fit(train_set=(SET, SET))",
         "train_set must be one data.Dataset, got the pair (train, test) || train_set, test_set = data.load(...)",
     ),
+    ('fit(train_set="/pics")', "got the path '/pics' || data.folder('/pics')"),
     ('fit(train_set="fashion_mini")', "got the name 'fashion_mini' || data.load('fashion_mini')"),
     ("fit(train_set=BATCH)", "train_set must be one data.Dataset"),
     ("fit(eval_set=(SET, SET))", "eval_set must be one data.Dataset, got the pair"),
@@ -956,6 +965,14 @@ CALLS = [
     ("fit(state=STATE._replace(step=jnp.int32(9)), steps=5)", "9 updates behind it, more than steps=5"),
     ("fit(preprocess=lambda images: images)", "would be shown uint8 images"),
     ('fit(parallel="single", devices=jax.devices() * 2)', "devices must be a list of different JAX devices"),
+    (
+        "train.evaluate(NET, STATE, SET, views=data.RandomFlip())",
+        "views must be a function of inputs alone || RandomFlip() || (keys, images) || augment= || data.TenCrop(224)",
+    ),
+    (
+        "ensemble.evaluate(NET, MEMBERS_OF_NET, SET, views=data.CenterCrop(4))",
+        "views must be a function of inputs alone || CenterCrop(size=(4, 4)) || data.TenCrop(224)",
+    ),
     ("train.evaluate(NET, STATE, (SET, SET))", "dataset must be one data.Dataset, got the pair"),
     (
         "train.evaluate(STATE, NET, SET)",

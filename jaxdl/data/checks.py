@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from jaxdl.arguments import require, shown
+from jaxdl.arguments import looks_like_path, require, shown
 from jaxdl.data.dataset import Dataset
 from jaxdl.data.streams.stream import Stream
 from jaxdl.modules import ModelShapes, model_shapes
@@ -23,11 +23,15 @@ def check_dataset(function: str, name: str, value: Any, *, streams: bool = True)
             "ensemble.evaluate and data.batches take streams"
         )
     if isinstance(value, tuple | list) and any(isinstance(part, Dataset | Stream) for part in value):
-        what = "the pair (train, test) that data.load returns; write train_set, test_set = data.load(...)"
+        opener = "data.folder" if any(isinstance(part, Stream) for part in value) else "data.load"
+        what = f"the pair (train, test) that {opener} returns; write train_set, test_set = {opener}(...)"
+    elif isinstance(value, str) and looks_like_path(value):
+        what = f"the path {value!r}; write train_set, test_set = data.folder({value!r})"
     elif isinstance(value, str):
         what = f"the name {value!r}; write train_set, test_set = data.load({value!r})"
     else:
         what = f"{shown(value)}; data.load gives data sets, and data.from_arrays makes one of arrays"
+        what += "; data.folder and data.stream give streams, which may take its place" if streams else ""
     raise ValueError(f"{function}: {name} must be one data.Dataset, got {what}")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdl.arguments import check_flag, require, shown
+from jaxdl.arguments import check_flag, looks_like_path, require, shown
 from jaxdl.data import array_cache, bundled, tfds_reader
 from jaxdl.data.dataset import Dataset
 from jaxdl.data.standardization import Standardize, channel_statistics
@@ -89,6 +89,11 @@ def load(
 def _check_name(name: str) -> None:
     known = f"the known ones are {', '.join(DATASETS)}"
     require(isinstance(name, str), f"load: name must be the name of one data set, got name={shown(name)}; {known}")
+    require(
+        name in DATASETS or not looks_like_path(name),
+        f"load: name must be the name of a data set, got {name!r}, which looks like a path; data.folder({name!r}) "
+        f"reads folders of images; {known}",
+    )
     near = difflib.get_close_matches(name.lower().replace("-", "_"), DATASETS, 1)
     meant = f"did you mean {near[0]!r}? " if near else ""
     require(name in DATASETS, f"load: unknown data set {name!r}; {meant}{known}")

@@ -28,6 +28,10 @@ def batches_of_images(function: str, source: Any) -> Iterator[np.ndarray]:
       ValueError: `source` is none of these, or it has no images.
     """
     expected = "a data.Dataset of images, a data.Stream, or arrays uint8 [n, height, width, channels]"
+    if isinstance(source, tuple) and any(isinstance(part, Dataset | Stream) for part in source):
+        raise ValueError(
+            f"{function}: images must be {expected}, got the pair (train, test); pass the first, train_set"
+        )
     if isinstance(source, Dataset):
         source = source.inputs
     if isinstance(source, Stream):
@@ -41,11 +45,15 @@ def batches_of_images(function: str, source: Any) -> Iterator[np.ndarray]:
     )
     channels = None
     for batch in source:
+        require(
+            not isinstance(batch, tuple),
+            f"{function}: images must be {expected}, got pairs; pass (images for images, _ in batches)",
+        )
         images = np.asarray(batch)
         require(
             images.ndim == 4 and images.dtype == np.uint8 and channels in (None, images.shape[-1]),
             f"{function}: images must be {expected}, all with as many channels, got {images.dtype} "
-            f"{list(images.shape)} among them; if the batches are pairs, pass (images for images, _ in batches)",
+            f"{list(images.shape)} among them",
         )
         channels = images.shape[-1]
         if images.size:

@@ -46,11 +46,11 @@ class Compose:
             f"changes={shown(self.changes)}; pass (RandomCrop(4), RandomFlip()) for example",
         )
         for change in self.changes:
-            require(
-                not isinstance(change, type),
-                f"Compose: {getattr(change, '__name__', change)} is a class; pass one of its objects, "
-                f"{getattr(change, '__name__', change)}()",
-            )
+            if isinstance(change, type):
+                fields = dataclasses.fields(change) if dataclasses.is_dataclass(change) else ()
+                needed = ", ".join(f"{field.name}=..." for field in fields if field.default is dataclasses.MISSING)
+                name = change.__name__
+                raise ValueError(f"Compose: {name} is a class; pass one of its objects, {name}({needed})")
 
     @property
     def takes_targets(self) -> bool:

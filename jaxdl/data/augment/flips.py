@@ -44,15 +44,15 @@ class AlternatingFlip:
     two epochs an image is mirrored is a bit of a hash of its pixels and `seed`, so:
 
     - Its pixels must reach it unchanged: in a `Compose` it stands first, before what changes them at random. For a
-      stream whose view is random it is a random flip.
+      stream whose view is random the pixels are new in each epoch, so it does not alternate: it is a random flip.
     - Equal images are mirrored together, and all members of a population see the same images mirrored.
 
     Attributes:
       steps_per_epoch: updates in an epoch, `train_set.steps_per_epoch(batch_size)`.
-      seed: from 0 to 2**32 - 1; another seed mirrors other images first.
+      seed: from 0 to 2**32 - 1; with another seed other images are mirrored in the first epoch.
 
     Raises:
-      ValueError: an attribute is none of these; or, when called, it does not know the step (by hand call
+      ValueError: an attribute is not such an integer; or, when called, it does not know the step (by hand call
         `flip.at_step(step)(keys, images)`), there is not one key for each image, or the images are neither uint8 nor
         floating point.
 

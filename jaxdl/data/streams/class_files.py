@@ -18,13 +18,22 @@ def class_files(root: Path) -> dict[str, list[str]]:
     """
     if (root / _LIST).is_file():
         return _listed(root)
-    found, others = {}, []
+    found, others, outside = {}, [], []
+    real = Path(os.path.realpath(root))
     for path in sorted(root.iterdir()):
-        if not path.is_dir() or path.name.startswith("."):
+        if path.name.startswith("."):
             continue
-        files = []
+        if not path.is_dir():
+            outside += [path.name] if _is_image(path.name) else []
+            continue
+        files, seen = [], {str(place) for place in (real, *real.parents)}  # a link to one of them would be a loop
         for place, folders, names in os.walk(path, followlinks=True):
-            folders.sort()
+            where = os.path.realpath(place)
+            if where in seen:
+                folders.clear()
+                continue
+            seen.add(where)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
                 if name.startswith(".") or name == f"{path.name}_boxes.txt":  # Tiny-ImageNet's
                     continue
@@ -34,6 +43,12 @@ def class_files(root: Path) -> dict[str, list[str]]:
             found[path.name] = files
         else:
             warnings.warn(f"folder: the class folder {path} holds no image and is left out", stacklevel=3)
+    if outside:
+        warnings.warn(
+            f"folder: {len(outside)} images in {root}, outside of its class folders, are left out, "
+            f"{', '.join(outside[:3])} for example; move them into {root}/<class>",
+            stacklevel=3,
+        )
     if others:
         warnings.warn(
             f"folder: {len(others)} files in {root} do not end like an image's name and are left out, "

@@ -2,6 +2,7 @@
 
 import json
 import os
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,16 @@ def folder(
 ) -> tuple[Stream, Stream]:
     """Streams of image files in class folders: root/train/<class>/*.jpg and root/val/<class>/*.jpg.
 
-    Files whose names do not end like an image's (.jpg, .JPEG, .png and so on) and hidden files are left out, with a
-    warning that counts the former. Folders inside of class folders are searched too. Classes are numbered in the order
-    of their names. Tiny-ImageNet is read as it is distributed: its val/val_annotations.txt tells the classes of
-    val/images/*.JPEG.
+    Files whose names do not end like an image's (.jpg, .JPEG, .png and so on) are left out, and so are images beside
+    the class folders; a warning counts them. Hidden files and folders, whose names begin with a dot, are left out
+    without a warning. Folders inside of class folders are searched too, each once, also where links lead to it again.
+    Classes are numbered in the order of their names. Tiny-ImageNet is read as it is distributed: its
+    val/val_annotations.txt tells the classes of val/images/*.JPEG.
+
+    Worker processes (see `Stream`) import the main script again: put what it does under
+    `if __name__ == "__main__":`, or pass `workers=0`.
+
+    A run is resumed if names and classes of the files are the same; what is in the files is not compared.
 
     Args:
       root: the folder that holds the splits.
@@ -77,7 +84,12 @@ def folder(
     )
     if test is None:
         names = [name for name in ("val", "test", "valid") if (path / name).is_dir()]
-        require(bool(names), f"folder: {path} must have a folder val, test or valid; pass test=NAME for another")
+        there = sorted(p.name for p in path.iterdir() if p.is_dir())
+        remedy = "pass test=NAME for another"
+        if train not in there:
+            remedy = f"the class folders are in {train}, and in one of these"
+            remedy += f"; pass {str(path.parent)!r}" if path.name in ("train", "val", "test", "valid") else ""
+        require(bool(names), f"folder: {path} must have a folder val, test or valid, got {there[:5]}; {remedy}")
         test = names[0]
     found = {}
     for split in (train, test):
@@ -87,11 +99,7 @@ def folder(
         )
         found[split] = class_files(path / split)
     classes = tuple(found[train])
-    missing = sorted(set(classes) ^ set(found[test]))
-    require(
-        not missing,
-        f"folder: {train!r} and {test!r} must have the same classes, got {', '.join(missing[:5])} in one of them only",
-    )
+    _check_classes({split: set(files) for split, files in found.items()})
     streams = []
     for split, view in ((train, train_view), (test, test_view)):
         paths = [name for files in found[split].values() for name in files]
@@ -100,6 +108,21 @@ def folder(
         named = "train" if split == train else "test"
         streams.append(Stream(path.name, named, source, view, classes, standardize, workers, strict))
     return streams[0], streams[1]
+
+
+def _check_classes(found: dict[str, set[str]]) -> None:
+    """Raises `ValueError` unless the splits have the same classes."""
+    missing = sorted(set.union(*found.values()) - set.intersection(*found.values()))
+    only = [f"{', '.join(sorted(own & set(missing))[:5])} in {split!r} only" for split, own in found.items()]
+    remedy = "give each split a folder for every class"
+    if len({unicodedata.normalize("NFC", name) for name in missing}) < len(missing):
+        missing_of = [ascii(sorted(own & set(missing))[:2]) for own in found.values()]
+        remedy = f"some are the same letters in two forms of Unicode, {' and '.join(missing_of)}: rename the folders"
+    require(
+        not missing,
+        f"folder: {' and '.join(map(repr, found))} must have the same classes, got "
+        f"{' and '.join(text for text in only if not text.startswith(' in '))}; {remedy}",
+    )
 
 
 def stream(
@@ -142,11 +165,15 @@ def stream(
     labels = source.folder / "label.labels.txt"
     features = json.loads((source.folder / "features.json").read_text())
     kinds = features.get("featuresDict", {}).get("features", {})
+    count = int(kinds.get("label", {}).get("classLabel", {}).get("numClasses", 0))
     require(
-        {"image", "label"} <= set(kinds) and labels.is_file(),
-        f'stream: {name} must have the features "image" and "label" (of classes), got {sorted(kinds)}',
+        "image" in kinds and count > 0,
+        f'stream: {name} must have the features "image" and "label", of which the latter is a ClassLabel, got '
+        f"{', '.join(sorted(kinds))}; read other sets with tensorflow-datasets, and pass arrays to data.from_arrays",
     )
-    classes = tuple(labels.read_text().split("\n")[: int(kinds["label"]["classLabel"]["numClasses"])])
+    # Without the file classes have no names but their numbers, as MNIST's.
+    names = labels.read_text().split("\n") if labels.is_file() else map(str, range(count))
+    classes = tuple(names)[:count]
     streams = []
     for named, split, view in (("train", train, train_view), ("test", test, test_view)):
         try:

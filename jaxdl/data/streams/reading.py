@@ -3,8 +3,10 @@
 import atexit
 import dataclasses
 import logging
+import multiprocessing
 import os
 import queue
+import re
 import signal
 import threading
 import warnings
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.arguments import shown
 from jaxdl.data.streams.sources import Source
 from jaxdl.data.streams.stream import Stream
 from jaxdl.data.streams.views import View
@@ -23,6 +26,10 @@ _AHEAD = 2  # batches that wait for the devices
 _LARGE = 20_000  # images from which on worker processes are worth their start
 _PATIENCE = 10.0  # seconds without a batch after which the log says so
 _WARNED = 3  # damaged images that are named one by one
+_GUARD = (
+    'worker processes import the main script again: put what it does under `if __name__ == "__main__":`, or pass '
+    "workers=0"
+)
 _HOPELESS = 4  # a batch of at least so many images, all of them damaged, is an error: the view or the disk is at fault
 
 
@@ -62,12 +69,21 @@ class Positions:
         encoded = self.source.read(int(self.rows[index]))
         generator = np.random.Generator(np.random.Philox(key=[self.seed, self.numbers[index]]))
         try:
-            return self.view(encoded.load(), generator), encoded.label, ""
+            image = self.view(encoded.load(), generator)
         except Exception as error:  # of many kinds: the file's, Pillow's, the view's
-            problem = f"{encoded.where} cannot be read: {type(error).__name__}: {error}"
+            # Pillow names an object in memory, by its address.
+            text = re.sub(r" <_io.BytesIO object at \w+>", "", str(error))
+            problem = f"{encoded.where} cannot be read: {type(error).__name__}: {text}"
             if self.strict:
                 raise StreamError(problem) from error
             return np.zeros((self.view.size, self.view.size, 3), np.uint8), encoded.label, problem
+        size, shape, dtype = self.view.size, np.shape(image), getattr(image, "dtype", type(image).__name__)
+        if shape != (size, size, 3) or dtype != np.uint8:
+            raise StreamError(
+                f"the view must return uint8 {[size, size, 3]}, as its field size={size} says, got {dtype} "
+                f"{list(shape)} from {shown(self.view)} for {encoded.where}"
+            )
+        return image, encoded.label, ""
 
 
 def stacked(examples: Sequence[tuple[np.ndarray, int, str]]) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -98,10 +114,12 @@ class Reader:
         threads = 2 if workers else cores()
         batches = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
         if workers:
+            if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing asks itself
+                raise StreamError(f"reading {stream!r}: a worker process may not start others; {_GUARD}")
             if not flags.FLAGS.is_parsed():  # grain's processes read flags, which only absl.app would parse
                 flags.FLAGS.mark_as_parsed()
             options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_AHEAD)
-            batches = batches.mp_prefetch(options)
+            batches = batches.mp_prefetch(options, worker_init_fn=_end_with_parent)
             if hasattr(signal, "pthread_sigmask"):
                 # A thread that starts it lets SIGINT through from then on, which `_fill` blocks.
                 resource_tracker.ensure_running()
@@ -127,7 +145,10 @@ class Reader:
                 raise StopIteration
             if isinstance(found, BaseException):
                 self.close()
-                raise StreamError(f"reading {self._stream!r} failed: {found}") from found
+                # A worker ends with 1 if it cannot import the main script; later errors are sent as they are.
+                text = str(found).rstrip(".")
+                remedy = f"; {_GUARD}" if "unexpectedly with exit code 1." in text else ""
+                raise StreamError(f"reading {self._stream!r} failed: {text}{remedy}") from found
             images, labels, problems = found
             if len(problems) == len(labels) >= _HOPELESS:
                 self.close()
@@ -136,7 +157,9 @@ class Reader:
             return Batch(images, labels)
 
     def close(self) -> None:
-        """Ends reading. It may be called more than once."""
+        """Ends reading. It may be called more than once, also while Python ends and takes modules apart."""
+        if self._closed.is_set():
+            return
         atexit.unregister(self.close)
         self._closed.set()
         while True:  # the thread may wait for room in the queue
@@ -178,11 +201,13 @@ class Reader:
                     break
         except BaseException as error:
             end = error
-        finally:
+        try:
             close = getattr(iterator, "close", None)
             if close is not None:
                 close()
-            self._put(end)
+        except BaseException as error:  # the reader waits for the end all the same
+            end = end or error
+        self._put(end)
 
     def _put(self, item: Any) -> bool:
         """Whether there was room before the reader was closed."""
@@ -193,6 +218,18 @@ class Reader:
             except queue.Full:
                 continue
         return False
+
+
+def _end_with_parent(worker: int, workers: int) -> None:
+    """In a worker process: a thread that ends it when its parent is gone, killed for example."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="jaxdl parent").start()
 
 
 def _owned(array: Any) -> np.ndarray:

@@ -46,14 +46,16 @@ class Files:
     """
 
     def __init__(self, root: Path, paths: list[str], labels: np.ndarray):
-        self._root, self._paths, self._labels = str(root), np.char.encode(np.asarray(paths), "utf-8"), labels
+        # Names that are not UTF-8 have surrogates in the place of their bytes, as `os` gives them.
+        self._paths = np.char.encode(np.asarray(paths), "utf-8", "surrogateescape")
+        self._root, self._labels = str(root), labels
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def read(self, row: int) -> Encoded:
         """One file."""
-        path = Path(self._root, self._paths[row].decode())
+        path = Path(self._root, self._paths[row].decode("utf-8", "surrogateescape"))
         return Encoded(path.read_bytes, int(self._labels[row]), str(path))
 
     def labels(self) -> np.ndarray:
@@ -131,4 +133,5 @@ class Part:
 
     def digest(self) -> str:
         """Of the whole and the rows."""
-        return f"{self.whole.digest()}[{hashlib.sha256(np.ascontiguousarray(self.rows).tobytes()).hexdigest()[:12]}]"
+        rows = np.ascontiguousarray(self.rows, np.int64)  # whatever their dtype is
+        return f"{self.whole.digest()}[{hashlib.sha256(rows.tobytes()).hexdigest()[:12]}]"

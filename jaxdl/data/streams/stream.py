@@ -27,8 +27,8 @@ class Stream(Split):
     and `data.batches` in the place of a `Dataset`. The batch of a step depends only on the training state's key and the
     number of the step.
 
-    An image that cannot be decoded is replaced by a black one, and a `DamagedImageWarning` names it; with `strict` it
-    is a `StreamError`, and so is a batch of which no image can be decoded.
+    An image that cannot be decoded is replaced by a black one, and a `DamagedImageWarning` names it. With `strict` such
+    an image is a `StreamError`. A batch of 4 or more images none of which can be decoded is always one.
 
     Attributes:
       name: the data set's name.
@@ -39,7 +39,8 @@ class Stream(Split):
       class_names: one per class.
       standardize: the function from uint8 images to the model's inputs.
       workers: processes that decode; 0 for threads of this process. By default processes for streams of 20,000 images
-        or more, where this process may use at least 4 cores.
+        or more, where this process may use at least 4 cores. Processes import the main script again: put what it
+        does under `if __name__ == "__main__":`.
       strict: whether an image that cannot be decoded is an error.
 
     Raises:
@@ -58,15 +59,26 @@ class Stream(Split):
     def __post_init__(self):
         where = f"Stream {self.name!r} ({self.split})"
         require(len(self.source) > 0, f"{where}: there are no images")
-        require(
-            callable(self.view) and isinstance(getattr(self.view, "size", None), int),
-            f"{where}: view must be a function with a field size, got view={shown(self.view)}; pass "
-            "data.DecodeCenterCrop(224) for example",
-        )
+        self._check_view(where)
         require(callable(self.standardize), f"{where}: standardize must be a function, got {shown(self.standardize)}")
         if self.workers is not None:
             check_integer(where, "workers", self.workers, at_least=0)
         check_flag(where, "strict", self.strict)
+
+    def _check_view(self, where: str) -> None:
+        """Raises `ValueError` unless the view can be one."""
+        got = f"got view={shown(self.view)}"
+        require(not isinstance(self.view, type), f"{where}: view must be an object, {got}, a class; call it")
+        require(
+            not type(self.view).__module__.startswith("jaxdl.data.augment"),
+            f"{where}: view must decode images, {got}, which changes decoded ones; pass it as augment= to train.fit, "
+            "and data.DecodeCenterCrop(224) for example as the view",
+        )
+        require(
+            callable(self.view) and isinstance(getattr(self.view, "size", None), int | np.integer),
+            f"{where}: view must be a function with a field size, one integer, {got}; pass data.DecodeCenterCrop(224) "
+            "for example",
+        )
 
     def __len__(self) -> int:
         return len(self.source)
@@ -83,7 +95,7 @@ class Stream(Split):
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(height, width, channels)."""
-        return self.view.size, self.view.size, 3
+        return int(self.view.size), int(self.view.size), 3
 
     @property
     def num_classes(self) -> int:

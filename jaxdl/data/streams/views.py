@@ -36,6 +36,11 @@ class DecodeCenterCrop:
 
     With 256 and 224 it is the usual single-crop test on ImageNet.
 
+    Images of every kind that Pillow knows become RGB. What is transparent is put on white. Grey numbers of 16 bits keep
+    their upper 8, so that numbers up to 255 in 16 bits become black; those of 32 bits and floats tell no brightness and
+    cannot be read. The orientation in EXIF data is not applied, as in torchvision. Pillow refuses images of more than
+    about 179 million pixels, and `Stream` takes them for damaged.
+
     Attributes:
       size: side of the result, in pixels.
       short_side: what the shorter side becomes, at least `size`.
@@ -65,7 +70,8 @@ class DecodeRandomCrop:
     """A random part of an image: the shorter side is resized to `short_side`, `size` x `size` pixels are kept.
 
     With 256 and 224 it is AlexNet's (2012, sec. 4.1), with (256, 480) the ResNet paper's scale augmentation
-    (arXiv 1512.03385, sec. 3.4). Flips are left to `data.RandomFlip`, on the device.
+    (arXiv 1512.03385, sec. 3.4). Flips are left to `data.RandomFlip`, on the device. Images are decoded as
+    `DecodeCenterCrop` says.
 
     Attributes:
       size: side of the result, in pixels.
@@ -83,9 +89,9 @@ class DecodeRandomCrop:
         check_integer("DecodeRandomCrop", "size", self.size, at_least=1)
         pair = self.short_side if isinstance(self.short_side, tuple) else (self.short_side,) * 2
         require(
-            len(pair) == 2,
-            f"DecodeRandomCrop: short_side must be a number or a pair, got short_side={shown(self.short_side)}; pass "
-            "256 or (256, 480)",
+            len(pair) == 2 and not isinstance(self.short_side, list),
+            f"DecodeRandomCrop: short_side must be a number or a pair, a tuple, got "
+            f"short_side={shown(self.short_side)}; pass 256 or (256, 480)",
         )
         for number in pair:
             _check_short_side("DecodeRandomCrop", number, self.size)
@@ -112,6 +118,7 @@ class DecodeRandomResizedCrop:
 
     The area is a uniform share of the image's, the logarithm of the ratio (width / height) is uniform. Ten parts are
     drawn until one fits into the image; if none does, it is the largest central part of a ratio in the range.
+    Images are decoded as `DecodeCenterCrop` says.
 
     Attributes:
       size: side of the result, in pixels.
@@ -219,6 +226,10 @@ def _in_colour(image: "Image.Image") -> "Image.Image":
     """Decodes to RGB. Numbers of 16 bits keep their upper 8; what is transparent is put on white."""
     from PIL import Image
 
+    require(
+        image.mode != "F" and (image.mode, image.format) != ("I", "TIFF"),
+        "its pixels are numbers of 32 bits, which tell no brightness; save it with 8 bits",
+    )
     if image.mode.startswith("I"):
         numbers = np.asarray(image).astype(np.int64)
         image = Image.fromarray((np.clip(numbers, 0, 65535) // 256).astype(np.uint8))
