@@ -187,7 +187,8 @@ def _draw_bars(axes: Any, figure: Bars, cases: Sequence[Case], results: Results,
         axes.plot(values, [place] * len(values), "o", color=colors.get(name), alpha=0.5, markersize=5)
         axes.plot([np.mean(values)] * 2, [place - 0.3, place + 0.3], color=colors.get(name), linewidth=2.5)
         if name in papers:
-            axes.plot(papers[name].value, place, "kD", markersize=5, markerfacecolor="none")
+            said = axes.plot(papers[name].value, place, "kD", markersize=5, markerfacecolor="none")
+            axes.legend(said, ["the paper"], fontsize=7, frameon=False)
     axes.set_yticks(range(len(names)), names[::-1], fontsize=8)
     axes.set(title=figure.title, xlabel=label(figure.metric, figure.label), ylim=(-0.6, len(names) - 0.4))
     if figure.log:
