@@ -6,7 +6,7 @@ quickly. In a residual network, starting each block at zero ("zero-gamma") does 
 
 Papers: Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010; He et al.,
 Delving Deep into Rectifiers, 2015 (arXiv 1502.01852), fig. 3: a net of 30 layers learns with He's initialisation and
-stands still with Xavier's; Goyal et al. 2017 (arXiv 1706.02677), sec. 5.1, for zero-gamma. Here: 14 convolutions on
+stands still with Xavier's; Goyal et al. 2017 (arXiv 1706.02677), sec. 5.1, for zero-gamma. Here: 13 convolutions on
 images shrunk to 16 pixels.
 
 Command: python -m experiments.initialization

@@ -5,8 +5,8 @@ warm-up cosine, one-cycle) ends with less test error than a constant rate; a cos
 
 Papers: Loshchilov and Hutter, SGDR, 2017 (arXiv 1608.03983), table 1: WRN-28-10 on CIFAR-10, 4.24 % with steps, 3.86 %
 with one cosine (T_0 = 200). Smith and Topin, Super-Convergence, 2018 (arXiv 1708.07120): one-cycle. Here: a ResNet of 8
-layers, a few epochs, images shrunk to 16 pixels. Each schedule has the best of three peak rates, by the error on
-held-out training images (--variant rates).
+layers, a few epochs, images shrunk to 16 pixels. The peak rates are first guesses: --variant rates finds the best of
+three for each schedule, by the error on held-out training images.
 
 Command: python -m experiments.schedules
 """
@@ -32,7 +32,7 @@ RATES = {
     "warm-up cosine": 0.2,
     "one-cycle": 0.8,
 }
-"""Peak rates: the best of the grid, by --variant rates."""
+"""Peak rates, not tuned yet: --variant rates tells the best of the grid."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +91,6 @@ def best_rates(cases: Sequence[Case], results: Results) -> Results:
     best = best_of(results, groups, "test_error")
     return results.with_rows([Row(name, 0, "best_peak", peaks[case]) for name, case in best.items()], tuple(best))
 
-
-SGDR = {"paper": "SGDR", "dataset": "CIFAR-10", "model": "WRN-28-10"}
 
 ABLATION = Ablation(
     "schedules",

@@ -57,8 +57,6 @@ def cases(settings: WarmupSettings, train_set) -> list[Case]:
     return made
 
 
-GOYAL = {"paper": "Large Minibatch SGD"}
-
 ABLATION = Ablation(
     "warmup",
     __doc__,

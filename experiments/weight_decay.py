@@ -80,9 +80,7 @@ def best_settings(cases: Sequence[Case], results: Results) -> Results:
     groups: dict[str, list[str]] = {}
     for case in cases:
         groups.setdefault(f"{case.facts['rule']}, {case.facts['kind']}, best", []).append(case.name)
-    best = best_of(results, groups, "test_error")
-    rows = [row._replace(case=name) for name, case in best.items() for row in results.rows if row.case == case]
-    return results.with_rows(rows, tuple(best))
+    return results.copied(best_of(results, groups, "test_error"))
 
 
 MAPS = tuple(

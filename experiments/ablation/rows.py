@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -57,10 +57,6 @@ class Results:
         """The seeds of a case's runs, also of those that diverged."""
         return sorted({row.seed for row in self.rows if row.case == case} | {s for c, s in self.diverged if c == case})
 
-    def metrics(self) -> list[str]:
-        """All names of metrics, in the order in which they came."""
-        return list(dict.fromkeys(row.metric for row in self.rows))
-
     def curve(self, name: str, case: str) -> tuple[np.ndarray, np.ndarray] | None:
         """The x [n] and y [seeds, n] of a case's curves of that name, or None if it has none.
 
@@ -87,29 +83,21 @@ class Results:
         return dataclasses.replace(self, rows=[*self.rows, *rows], cases=(*self.cases, *cases))
 
 
-def best_of(
-    results: Results,
-    groups: Mapping[str, Sequence[str]],
-    metric: str,
-    *,
-    among: Callable[[Sequence[float]], float] = min,
-) -> dict[str, str]:
-    """For each group of cases the one with the best mean of a metric; only cases all of whose runs have it count.
+def best_of(results: Results, groups: Mapping[str, Sequence[str]], metric: str) -> dict[str, str]:
+    """For each group of cases the one with the least mean of a metric; only cases all of whose runs have it count.
 
     Args:
       results: what was measured.
       groups: names of cases, by the name of the group.
       metric: the metric that decides.
-      among: `min` or `max`.
     """
     best: dict[str, str] = {}
     for group, cases in groups.items():
-        means: dict[str, Any] = {}
+        means: dict[str, float] = {}
         for case in cases:
             found = results.values(metric, case)
             if found and len(found) == len(results.seeds(case)):
                 means[case] = float(np.mean(list(found.values())))
         if means:
-            winner = among(list(means.values()))
-            best[group] = next(case for case, mean in means.items() if mean == winner)
+            best[group] = min(means, key=means.__getitem__)
     return best

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.ablation.case import Case
 from experiments.ablation.figures import draw
-from experiments.ablation.rows import Results
+from experiments.ablation.rows import Curve, Results, Row
 from experiments.ablation.verdict import RULE, Verdict, judge
 from jaxdl import report
 from jaxdl.arguments import require
@@ -147,8 +147,6 @@ def notes(ablation: "Ablation") -> str:
 
 def results_from(content: dict[str, Any]) -> Results:
     """The results in a JSON file that `publish` wrote."""
-    from experiments.ablation.rows import Curve, Row
-
     rows = [
         Row(case, seed, metric, math.nan if value is None else value) for case, seed, metric, value in content["rows"]
     ]
