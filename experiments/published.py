@@ -38,7 +38,7 @@ class Published(NamedTuple):
 
     def verdicts(self) -> list[Verdict]:
         """The verdicts, from the rows."""
-        return summary.judged(self.ablation, self.results)
+        return summary.judged(self.ablation, self.results, self.content["variant"])
 
     def sentences(self) -> list[str]:
         """The verdicts in words, comparisons that have none, and which runs diverged."""

@@ -41,11 +41,11 @@ from jaxdl.models import layers
 class RegularizationSettings(Settings):
     """Settings, and how strong each kind is."""
 
-    rate: float = 0.02
+    rate: float = 0.01
     """Peak learning rate; it falls to 0 along a cosine."""
     l2: float = 0.02
     """Coupled weight decay."""
-    l1: float = 1e-3
+    l1: float = 2e-3
     """L1's weight; the elastic net has half of it, and half of the L2."""
     dropout: float = 0.3
     """Rate of dropout before the logits, and of DropConnect."""
@@ -149,7 +149,7 @@ ABLATION = Ablation(
     "regularization",
     __doc__,
     variants={
-        "default": RegularizationSettings(train_size=1000, test_size=5000, pixels=16, steps=960, batch_size=64),
+        "default": RegularizationSettings(train_size=1000, test_size=5000, pixels=16, steps=1280, batch_size=64),
         "smoke": RegularizationSettings(
             data="fashion_mini", seeds=2, steps=4, batch_size=16, train_size=100, test_size=50
         ),

@@ -116,7 +116,10 @@ def _result(one: Published) -> list[str]:
 def _verdict_row(one: Published, verdict: Verdict) -> list[str]:
     what = "ratio" if verdict.ratio else "difference"
     size = f"{what} of {verdict.metric.replace('_', ' ')} {verdict.mean:.3g}" if verdict.pairs else "-"
-    size += f" ({verdict.low:.3g} to {verdict.high:.3g})" if verdict.pairs > 1 else ""
+    if verdict.is_exact:
+        size += " (each seed)"
+    elif verdict.pairs > 1:
+        size += f" ({verdict.low:.3g} to {verdict.high:.3g})"
     cases = [
         f"{case} {summary.cell(list(one.results.values(verdict.metric, case).values()), len(one.results.seeds(case)))}"
         for case in (verdict.better, verdict.worse)

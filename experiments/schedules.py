@@ -45,7 +45,7 @@ class ScheduleSettings(Settings):
     """Run every schedule at every rate of the grid."""
 
 
-def chain(name: str, peak: float, steps: int, eval_every: int) -> optax.GradientTransformation:
+def chain(name: str, peak: float, steps: int, interval: int) -> optax.GradientTransformation:
     """Momentum with L2 under a schedule."""
     # The exponential and 1/t end at a hundredth and a thirtieth of their peak.
     schedule = {
@@ -61,7 +61,7 @@ def chain(name: str, peak: float, steps: int, eval_every: int) -> optax.Gradient
     }[name]
     tx = optim.momentum(schedule, weight_decay=5e-4)
     if name == "plateau":  # the mean training loss of an interval of updates decides, so that no test image does
-        tx = optax.chain(tx, optim.reduce_on_plateau(factor=0.2, patience=1, every=eval_every))
+        tx = optax.chain(tx, optim.reduce_on_plateau(factor=0.3, patience=0, threshold=0.02, every=interval))
     return tx
 
 

@@ -91,6 +91,19 @@ class TestVerdict:
         assert verdict_on(a, b, paper=Paper(5.0, None, "table")).word == "direction only"
         assert verdict_on(b, a, paper=Paper(-2.05, None, "table")).word == "contradicted"
 
+    def test_only_the_papers_variant_reproduces(self):
+        found = judge(
+            Comparison("a is better", "error", better="a", worse="b", paper=Paper(2.05, None, "table")),
+            results(a=[10, 10.1, 9.9, 10], b=[12, 12.2, 11.9, 12.1]),
+            "default",
+        )
+        assert found.word == "direction only"
+
+    def test_runs_without_noise_have_no_interval(self):
+        found = verdict_on([10, 10, 10], [26.3, 26.3, 26.3], ratio=True)
+        assert found.is_exact
+        assert "the same from every seed" in found.sentence()
+
     def test_ratio(self):
         found = verdict_on([10, 20, 30], [20, 38, 63], ratio=True, paper=Paper(2.0, None, "figure"))
         logs = np.log([2, 1.9, 2.1])

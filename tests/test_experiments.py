@@ -246,7 +246,7 @@ def test_committed_results_fit_the_experiments(path):
     content = json.loads(path.read_text())
     ablation = importlib.import_module(f"experiments.{content['experiment']}").ABLATION
     assert content["variant"] in ablation.variants
-    found = summary.judged(ablation, summary.results_from(content))
+    found = summary.judged(ablation, summary.results_from(content), content["variant"])
     assert [entry["word"] for entry in content["verdicts"]] == [verdict.word for verdict in found]
     assert {entry["claim"] for entry in content["verdicts"]} == {verdict.claim for verdict in found}
 

@@ -25,7 +25,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 def write(ablation: "Ablation", sweep: "Sweep") -> None:
     """Writes result.json, report.md and figures.png into the sweep's folder; prints the table and the verdicts."""
     results = ablation.results(sweep)
-    verdicts = judged(ablation, results)
+    verdicts = judged(ablation, results, sweep.variant)
     title = sweep.settings.title()
     header, rows = table(ablation.table, sweep.cases, results)
     drawn = draw(sweep.folder / "figures.png", f"{ablation.name}: {title}", ablation.figures, sweep.cases, results)
@@ -50,7 +50,7 @@ def write(ablation: "Ablation", sweep: "Sweep") -> None:
 def publish(ablation: "Ablation", sweep: "Sweep") -> Path:
     """Writes the result, which must be complete, to experiments/results/; returns its path."""
     results = ablation.results(sweep)
-    content = content_of(ablation, sweep, results, judged(ablation, results))
+    content = content_of(ablation, sweep, results, judged(ablation, results, sweep.variant))
     require(
         content["finished"] == content["planned"],
         f"{ablation.name}: only complete results are published, got {content['finished']} of {content['planned']} runs",
@@ -65,10 +65,10 @@ def key_of(name: str, variant: str) -> str:
     return name if variant == "default" else f"{name}_{variant}"
 
 
-def judged(ablation: "Ablation", results: Results) -> list[Verdict]:
+def judged(ablation: "Ablation", results: Results, variant: str) -> list[Verdict]:
     """The verdicts on the comparisons whose cases there are."""
     return [
-        judge(comparison, results)
+        judge(comparison, results, variant)
         for comparison in ablation.comparisons
         if {comparison.better, comparison.worse} <= set(results.cases)
     ]

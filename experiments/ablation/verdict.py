@@ -16,8 +16,8 @@ RULE = (
     "Runs from the same seed are compared with each other; only finished runs count. From the differences comes their "
     "mean and its 95 % interval (Student's t). *Contradicted*: the whole interval is on the other side of the claim. "
     "*Not decided*: it holds zero, or there are fewer than two pairs. *Direction only*: it is on the claim's side, and "
-    "the paper gives no size for this setting, or another one. *Reproduced*: it is on the claim's side and holds the "
-    "paper's size."
+    "the interval does not hold the paper's size, or the run is not the paper's. *Reproduced*: a run of the variant "
+    "`paper`, on the claim's side, whose interval holds the paper's size."
 )
 """How verdicts are made, for reports."""
 
@@ -33,7 +33,7 @@ class Comparison:
       worse: the other one.
       ratio: whether worse / better is looked at, in the place of worse - better.
       more: whether more of the metric is better.
-      paper: the paper's difference (or ratio), if it is one for such a setting: same data and kind of network.
+      paper: the paper's difference (or ratio), in the units of ours.
     """
 
     claim: str
@@ -61,13 +61,20 @@ class Verdict(NamedTuple):
     ratio: bool
     paper: Paper | None
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether all seeds gave the same difference, as in runs without noise."""
+        return math.isclose(self.low, self.high, rel_tol=1e-9)
+
     def sentence(self) -> str:
         """The verdict in words, with its numbers."""
         if self.pairs == 0:
             return f"{self.claim}: *not decided* (no seed was finished by both)."
         unit = " times" if self.ratio else ""
         size = f"{self.mean:.3g}{unit}"
-        if math.isfinite(self.low):
+        if self.is_exact:
+            size += ", the same from every seed"
+        elif math.isfinite(self.low):
             size += f", 95 % interval {self.low:.3g} to {self.high:.3g}"
         of = f"{self.pairs} of {self.runs} seeds" if self.pairs < self.runs else f"{self.pairs} seeds"
         paper = f"; the paper: {self.paper}" if self.paper else ""
@@ -75,8 +82,8 @@ class Verdict(NamedTuple):
         return f"{self.claim}: *{self.word}* ({what} of {self.metric.replace('_', ' ')} {size}; {of}{paper})."
 
 
-def judge(comparison: Comparison, results: Results) -> Verdict:
-    """Compares two cases seed by seed."""
+def judge(comparison: Comparison, results: Results, variant: str = "paper") -> Verdict:
+    """Compares two cases seed by seed. Only runs of the variant "paper" can reproduce the paper's size."""
     better, worse = (results.values(comparison.metric, case) for case in (comparison.better, comparison.worse))
     if comparison.more:
         better, worse = worse, better
@@ -96,7 +103,8 @@ def judge(comparison: Comparison, results: Results) -> Verdict:
         word = "direction only"
     if comparison.ratio:
         mean, low, high = (math.exp(value) for value in (mean, low, high))
-    if word == "direction only" and comparison.paper is not None and low <= comparison.paper.value <= high:
+    paper = comparison.paper
+    if word == "direction only" and variant == "paper" and paper is not None and low <= paper.value <= high:
         word = "reproduced"
     runs = max(len(results.seeds(comparison.better)), len(results.seeds(comparison.worse)))
     return Verdict(
@@ -111,7 +119,7 @@ def judge(comparison: Comparison, results: Results) -> Verdict:
         len(differences),
         runs,
         comparison.ratio,
-        comparison.paper,
+        paper,
     )
 
 
