@@ -6,9 +6,10 @@ than a single model trained with one cycle, and than snapshots at equal distance
 Paper: Huang et al., Snapshot Ensembles: Train 1, get M for free, 2017 (arXiv 1704.00109), table 1: ResNet-110 on
 CIFAR-10, 200 epochs, batch 64: single model 5.52 %, no-cycle snapshots 5.49 %, snapshot ensemble of 5 cycles 5.73 % at
 peak rate 0.1 and 5.32 % at 0.2. Here: a small CNN on the bundled images, a few epochs a cycle, each kind at the rate
-that is best on held-out training images (--variant rates); and with --variant cifar10 a ResNet of 8 layers on 10,000 images
-of CIFAR-10, shrunk to 16 pixels, with crops and flips, in cycles of 12 epochs. The paper's errors are shown for their order, not their
-height. The paper's baseline steps its rate down at a half and three quarters; here it falls along one cosine.
+that is best on held-out training images (--variant rates); and with --variant cifar10 a ResNet of 8 layers on 10,000
+images of CIFAR-10, shrunk to 16 pixels, with crops and flips, in cycles of 12 epochs. The paper's errors are shown for
+their order, not their height. The paper's baseline steps its rate down at a half and three quarters; here it falls
+along one cosine.
 
 Command: python -m experiments.snapshot_ensembles
 """

@@ -6,13 +6,12 @@ mean.
 
 Paper: Izmailov et al., Averaging Weights Leads to Wider Optima and Better Generalization, 2018 (arXiv 1803.05407),
 table 1, and the code released with it: PreResNet-164 on CIFAR-10, test error of SGD 4.72 %, SWA at 1.5 budgets 4.17 %.
-Here: a narrow ResNet-8 with BatchNorm on the bundled images, and a budget of eight epochs; and with --variant
-cifar10 a ResNet-8 of full width on 10,000 images of CIFAR-10, shrunk to 16 pixels, with crops and flips, and a budget of
-24 epochs. Averaging starts at the same
-share of the budget as in the paper, 126 of 150 epochs, and takes one iterate per epoch. The rate is held until half of
-that start, falls along a line until nine tenths of it, and is held again, as in the paper. The paper's errors are shown
-for their order, not their height. An exponential moving average of the same run, which the paper does not have, is
-shown too.
+Here: a narrow ResNet-8 with BatchNorm on the bundled images, and a budget of eight epochs; and with --variant cifar10 a
+ResNet-8 of full width on 10,000 images of CIFAR-10, shrunk to 16 pixels, with crops and flips, and a budget of 24
+epochs. Averaging starts at the same share of the budget as in the paper, 126 of 150 epochs, and takes one iterate per
+epoch. The rate is held until half of that start, falls along a line until nine tenths of it, and is held again, as in
+the paper. The paper's errors are shown for their order, not their height. An exponential moving average of the same
+run, which the paper does not have, is shown too.
 
 Command: python -m experiments.weight_averaging
 """
