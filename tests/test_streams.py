@@ -175,6 +175,16 @@ def test_statistics(streams, sets, monkeypatch, capsys):
     assert data.PcaColor.of(streams[0].take(part)) == data.PcaColor.of(sets[0].images[part])
 
 
+def test_in_memory(streams, sets):
+    for stream, expected in zip(streams, sets, strict=True):
+        found = data.in_memory(stream.take(np.arange(len(stream))[::-1]))
+        np.testing.assert_array_equal(found.images, expected.images[::-1])
+        np.testing.assert_array_equal(found.labels, expected.labels[::-1])
+        assert (found.class_names, found.standardize) == (stream.class_names, stream.standardize)
+    with pytest.raises(ValueError, match="stream must be a stream, got <arrays train"):
+        data.in_memory(sets[0])
+
+
 def test_ensembles(streams, sets):
     members = jax.tree.map(lambda *x: np.stack(x), *(fresh(streams[0]).variables for _ in range(2)))
     found, expected = (ensemble.evaluate(MODEL, members, s[1], batch_size=16) for s in (streams, sets))

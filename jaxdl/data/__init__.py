@@ -34,6 +34,7 @@ from jaxdl.data.dataset import Dataset
 from jaxdl.data.datasets import DATASETS, load
 from jaxdl.data.mean_image import SubtractMeanImage
 from jaxdl.data.standardization import Standardize
+from jaxdl.data.streams.memory import in_memory
 from jaxdl.data.streams.opening import folder, stream
 from jaxdl.data.streams.reading import DamagedImageWarning, StreamError
 from jaxdl.data.streams.stream import IMAGENET_STANDARDIZE, Stream
@@ -83,6 +84,7 @@ __all__ = [
     "epoch_order",
     "folder",
     "from_arrays",
+    "in_memory",
     "load",
     "stream",
     "take_batch",
