@@ -28,7 +28,7 @@ class WarmupSettings(Settings):
     """Batches; the steps of the settings are those with the first of them, and all runs see as many images."""
     rate: float = 0.1
     """Peak rate of the first batch; that of others is in proportion, and falls to 0 along a cosine."""
-    share: float = 0.1
+    share: float = 0.2
     """Length of the warm-up, as a share of the run; it starts at a tenth of the peak (constant: stays there)."""
 
 
@@ -61,10 +61,16 @@ ABLATION = Ablation(
     "warmup",
     __doc__,
     variants={
-        "default": WarmupSettings(train_size=10_000, test_size=5000, pixels=16, steps=512),
+        "default": WarmupSettings(train_size=10_000, test_size=5000, pixels=16, steps=1024),
         "smoke": WarmupSettings(data="fashion_mini", seeds=2, steps=8, batches=(16, 32), train_size=64, test_size=50),
         "paper": WarmupSettings(
-            seeds=5, depth=20, steps=64_000, batches=(128, 512, 2048, 8192), eval_every=1950, checkpoints=True
+            share=0.05,
+            seeds=5,
+            depth=20,
+            steps=64_000,
+            batches=(128, 512, 2048, 8192),
+            eval_every=1950,
+            checkpoints=True,
         ),
     },
     cases=cases,
