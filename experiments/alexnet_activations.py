@@ -20,6 +20,7 @@ import numpy as np
 import optax
 
 from experiments.ablation import Ablation, Bars, Case, Comparison, Curves, Measured, Results, Row, Settings, Work
+from experiments.ablation.case import grouped
 from experiments.ablation.measures import curves_of, diverged, steps_until
 from experiments.ablation.rows import best_of
 from experiments.paper import number
@@ -121,7 +122,7 @@ def at_best_rates(cases: Sequence[Case], results: Results) -> Results:
 
     An activation that reaches the error in no case is shown at its first rate.
     """
-    groups = {name: [case.name for case in cases if case.facts["activation"] == name] for name in ACTIVATIONS}
+    groups = grouped(cases, "activation")
     found = best_of(results, groups, "steps_to_target")
     best = {name: found.get(name, names[0]) for name, names in groups.items()}
     rates = {case.name: case.facts["rate"] for case in cases}

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 import optax
 
 from experiments.ablation import Ablation, Case, Comparison, Curves, Measured, Results, Settings, Work, train_and_test
+from experiments.ablation.case import grouped
 from experiments.ablation.rows import best_of
 from experiments.paper import number
 from jaxdl import models, optim, report
@@ -112,8 +113,7 @@ def measure(work: Work) -> Measured:
 def with_best(cases: Sequence[Case], results: Results) -> Results:
     """Adds each rule at its best rate, if there are several, and the best rule of each kind."""
     if any(case.name not in OPTIMIZERS for case in cases):
-        grid = {rule: [case.name for case in cases if case.facts["rule"] == rule] for rule in OPTIMIZERS}
-        results = results.copied(best_of(results, grid, "test_error"))
+        results = results.copied(best_of(results, grouped(cases, "rule"), "test_error"))
     listed = results.cases
     kinds = {
         "best adaptive": ADAPTIVE,

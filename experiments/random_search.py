@@ -30,6 +30,7 @@ from experiments.ablation import (
     Work,
     train_and_test,
 )
+from experiments.ablation.case import grouped
 from jaxdl import models, optim, train
 
 KINDS = ("grid", "random")
@@ -96,8 +97,7 @@ def measure(work: Work) -> Measured:
 def searches(cases: Sequence[Case], results: Results) -> Results:
     """Further rows: for each search and seed the chosen trial's error, rate and decay."""
     rows = []
-    for kind in KINDS:
-        mine = [case.name for case in cases if case.facts["search"] == kind]
+    for kind, mine in grouped(cases, "search").items():
         choosing = {name: results.values("choosing_error", name) for name in mine}
         for seed in sorted({seed for found in choosing.values() for seed in found}):
             if all(seed in found for found in choosing.values()):

@@ -33,6 +33,7 @@ from experiments.ablation import (
     Work,
     crop_and_flip,
 )
+from experiments.ablation.case import grouped
 from experiments.ablation.measures import curves_of, diverged, ensemble_scores
 from experiments.ablation.rows import best_of
 from experiments.paper import number
@@ -130,10 +131,9 @@ def measure(work: Work) -> Measured:
 
 def with_single_model(cases: Sequence[Case], results: Results) -> Results:
     """Adds each kind at its best rate, if there are several, and the last weights of the run without cycles."""
-    for kind, score in SCORES.items():
-        names = [case.name for case in cases if case.facts["kind"] == kind]
+    for kind, names in grouped(cases, "kind").items():
         if kind not in names:
-            results = results.copied(best_of(results, {kind: names}, score))
+            results = results.copied(best_of(results, {kind: names}, SCORES[kind]))
     errors = results.values("error_of_1", "no cycle")
     rows = [Row("single model", seed, "test_error", error) for seed, error in errors.items()]
     return dataclasses.replace(results.with_rows(rows, ("single model",)), listed=results.cases)

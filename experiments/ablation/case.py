@@ -1,7 +1,7 @@
 """A case: one of the things that an experiment compares; and what is measured of it."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -71,6 +71,20 @@ class Case:
             (self.model is None) == (self.tx is None),
             f"Case {self.name!r}: model and tx belong together; pass both, or neither if the measure needs none",
         )
+
+
+def grouped(cases: Iterable[Case], fact: str) -> dict[Any, list[str]]:
+    """The names of the cases by a fact of theirs; cases without it are left out.
+
+    Example:
+      >>> grouped([Case("a", facts={"rule": "SGD"}), Case("b", facts={"rule": "SGD"}), Case("c")], "rule")
+      {'SGD': ['a', 'b']}
+    """
+    groups: dict[Any, list[str]] = {}
+    for case in cases:
+        if fact in case.facts:
+            groups.setdefault(case.facts[fact], []).append(case.name)
+    return groups
 
 
 @dataclasses.dataclass(frozen=True)
