@@ -105,12 +105,16 @@ def test_kinks_are_no_errors():
     found = practice.function_gradient_check(lambda at: jnp.sum(jax.nn.relu(at["x"])), at, progress=False)
     assert found.findings == ()
     assert found.kinks["x"] >= 2
-    wrong = practice.function_gradient_check(lambda at: jnp.sum(wrong_by(2.0)(jax.nn.relu(at["x"]))), at, progress=False)
+    wrong = practice.function_gradient_check(
+        lambda at: jnp.sum(wrong_by(2.0)(jax.nn.relu(at["x"]))), at, progress=False
+    )
     assert [finding.name for finding in wrong.findings] == ["wrong gradient"]
 
 
 def test_integers_are_constants_and_a_tree_may_be_one_array():
-    found = practice.function_gradient_check(lambda x: jnp.sum(x[0] ** 2 * x[1]), (np.ones(3), np.arange(3)), progress=False)
+    found = practice.function_gradient_check(
+        lambda x: jnp.sum(x[0] ** 2 * x[1]), (np.ones(3), np.arange(3)), progress=False
+    )
     assert set(found.relative_error) == {"0"}
     alone = practice.function_gradient_check(lambda x: jnp.sum(jnp.sin(x)), np.ones(3), progress=False)
     assert set(alone.relative_error) == {"x"}

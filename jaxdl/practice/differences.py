@@ -6,7 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 _EPS = float(np.finfo(np.float64).eps)
-_STEPS = (6e-6, 2e-7)  # about eps^(1/3), the best for central differences; then a smaller one, which crosses fewer kinks
+_STEPS = (
+    6e-6,
+    2e-7,
+)  # about eps^(1/3), the best for central differences; then a smaller one, which crosses fewer kinks
 _SINGLE_STEPS = (5e-3, 2e-2)  # for functions that compute partly in float32
 
 

@@ -148,9 +148,7 @@ def gradient_check(
     def function(at):
         rngs = {"dropout": key, "params": jax.random.fold_in(key, 1)}
         options: dict[str, Any] = {"rngs": rngs, "mutable": [*carried, "losses"]}
-        outputs, updated = apply_model(
-            model, {"params": at["params"], **carried}, at["inputs"], train=train, **options
-        )
+        outputs, updated = apply_model(model, {"params": at["params"], **carried}, at["inputs"], train=train, **options)
         sown = sum(jax.tree.leaves(updated.get("losses", {})), jnp.zeros(()))
         return (_weighted(outputs) if loss is None else jnp.mean(loss(outputs, targets))) + sown
 
@@ -227,9 +225,7 @@ def _checked(
         )
         narrow = narrow_places(of, free)
         value, grads = jax.jit(jax.value_and_grad(of))(free)
-        found = _differences(
-            jax.jit(of), free, float(value), grads, seed, entries, directions, bool(narrow), progress
-        )
+        found = _differences(jax.jit(of), free, float(value), grads, seed, entries, directions, bool(narrow), progress)
     named = {paths[i]: each for i, each in zip(which, found, strict=True)}
     return _judged(named, float(value), narrow)
 
@@ -286,7 +282,9 @@ class _bar:
 def _judged(found: dict[str, list[Difference]], value: float, narrow: tuple[str, ...]) -> GradientCheck:
     kept = {path: [each for each in mine if not each.at_kink] for path, mine in found.items()}
     finite = {p: all(math.isfinite(d.analytic) and math.isfinite(d.numeric) for d in mine) for p, mine in found.items()}
-    errors = {p: max((d.relative_error for d in mine), default=0.0) if finite[p] else math.inf for p, mine in kept.items()}
+    errors = {
+        p: max((d.relative_error for d in mine), default=0.0) if finite[p] else math.inf for p, mine in kept.items()
+    }
     kinks = {path: len(found[path]) - len(mine) for path, mine in kept.items()}
     checked = {path: len(mine) for path, mine in found.items()}
     ratio = {path: _ratio(mine) for path, mine in kept.items()}
@@ -305,7 +303,9 @@ def _judged(found: dict[str, list[Difference]], value: float, narrow: tuple[str,
         text += " how these gradients are computed, or check again with another key."
         findings.append(Finding("doubtful gradient", text, {p: errors[p] for p in doubtful}, serious=False))
     worst = max(errors, key=lambda path: errors[path])
-    how = "good" if errors[worst] <= GOOD else "good for a function with kinks" if errors[worst] <= KINKS else "doubtful"
+    how = (
+        "good" if errors[worst] <= GOOD else "good for a function with kinks" if errors[worst] <= KINKS else "doubtful"
+    )
     how = "wrong" if wrong else "as near as float32 allows" if narrow and errors[worst] > KINKS else how
     verdict = (
         f"Gradients by {len(errors)} arrays at {sum(checked.values())} entries and directions: {how}. The largest"

@@ -218,7 +218,9 @@ def references(loss: Loss, targets: Any, outputs: Any) -> tuple[float | None, fl
 
 def _findings(found: InitialLoss, loss: Loss, sown: float) -> list[Finding]:
     if not np.isfinite(found.loss):
-        text = "the loss is not finite before any update: look for NaN in inputs and parameters, and for log(0) or x / 0."
+        text = (
+            "the loss is not finite before any update: look for NaN in inputs and parameters, and for log(0) or x / 0."
+        )
         return [Finding("initial loss not finite", text)]
     findings = []
     own, error = found.loss - sown, found.standard_error if np.isfinite(found.standard_error) else 0.0
@@ -259,7 +261,9 @@ def _findings(found: InitialLoss, loss: Loss, sown: float) -> list[Finding]:
 
 
 def _verdict(found: InitialLoss, step: int) -> str:
-    words = [f"Loss {found.loss:.4g} ± {found.standard_error:.2g} over {found.examples:,} examples after {step} updates"]
+    words = [
+        f"Loss {found.loss:.4g} ± {found.standard_error:.2g} over {found.examples:,} examples after {step} updates"
+    ]
     if found.reference is None or found.constant is None:
         words.append("; there is no reference for this loss.")
     else:

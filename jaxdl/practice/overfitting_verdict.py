@@ -89,7 +89,9 @@ def _causes(
     middle, last = passes[len(passes) // 3 : 2 * len(passes) // 3], passes[2 * len(passes) // 3 :]
     falling = len(middle) > 0 and last.mean() < middle.mean() - max(0.02 * first, 0.02 * middle.mean())
     if final > 0.9 * first or (same_for_all and not falling):
-        text = f"{curve}. The gradient's norm was {run.gradient_norm[0]:.3g} at first, and is {run.gradient_norm[-1]:.3g}."
+        text = (
+            f"{curve}. The gradient's norm was {run.gradient_norm[0]:.3g} at first, and is {run.gradient_norm[-1]:.3g}."
+        )
         if same_for_all:
             text += " The model answers the same for every input: its units may be dead, or saturated."
         text += (

@@ -149,9 +149,7 @@ def compare_rates(
     return _judged(tried, found.histories, found.diverged, steps)
 
 
-def _judged(
-    rates: np.ndarray, histories: Sequence[History], ended: Sequence[str | None], steps: int
-) -> RateComparison:
+def _judged(rates: np.ndarray, histories: Sequence[History], ended: Sequence[str | None], steps: int) -> RateComparison:
     tail = max(1, steps // 10)
     final = np.array([np.inf if why else np.mean(h.loss[-tail:]) for h, why in zip(histories, ended, strict=True)])
     starts = [float(history.loss[0]) for history in histories if len(history.loss)]

@@ -20,26 +20,29 @@ class Curve(NamedTuple):
     suggestion: float  # the geometric mean of the two (of the steepest and the last rate, if it does not diverge)
 
 
-def read_curve(rates: np.ndarray, losses: np.ndarray, noise: float = 0.0) -> Curve:
+def read_curve(rates: np.ndarray, losses: np.ndarray) -> Curve:
     """Smooths a curve of losses over rates, and reads two rates off it.
 
     The loss of update i + 1 is the first that has felt the rate of update i. So the fall at rate i is the slope of the
     smoothed loss just after i, per unit of the rate's logarithm; the steepest is before the lowest point. The divergence is the smallest rate after the lowest point from which on the smoothed
-    loss stays above lowest + max(start - lowest, 4 noise) / 4, or is not finite.
+    loss stays above lowest + max(start - lowest, 4 noise) / 4, or is not finite. The noise is the standard deviation of
+    start - lowest that the differences of neighbouring losses let expect; a fall of less than 4 of them is none.
 
     Args:
       rates: float [updates], rising geometrically.
       losses: float [updates]; NaN from where a run ended.
-      noise: standard deviation of a smoothed loss; a fall of less than 4 of them is none.
     """
     n = len(losses)
-    head = max(1, round(_WIDTH * n))
+    head = max(3, round(_WIDTH * n))
     start = float(np.mean(losses[:head]))
     finite = losses[np.isfinite(losses)]
     fall = max(start - float(np.median(np.sort(finite)[: 2 * head])), 1e-12)
     cap = start + 2 * fall  # so that a loss of 1e9 does not reach far through the kernel
     clipped = np.where(np.isfinite(losses), np.minimum(losses, cap), cap)
     smooth = _smoothed(clipped, _WIDTH * n)
+    # Of normal numbers of deviation 1 the median of |x - y| is 0.954; the kernel averages 3.5 of its widths.
+    of_one = float(np.median(np.abs(np.diff(clipped)))) / 0.954
+    noise = of_one * math.sqrt(1 / head + 1 / max(1.0, 3.5 * _WIDTH * n))
     bottom = int(np.argmin(smooth))
     lowest = float(smooth[bottom])
     if start - lowest <= max(4 * noise, 1e-3 * abs(start)):

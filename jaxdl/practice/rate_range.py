@@ -220,8 +220,7 @@ def _read(rates: np.ndarray, losses: np.ndarray) -> RateRange:
     by_seed = np.stack([curve.smooth for curve in each])
     # The mean where most seeds still train; a seed that ended counts as high, as its own curve is cut off.
     capped = np.stack([_capped(one, curve) for one, curve in zip(losses, each, strict=True)])
-    rough = float(np.median(np.abs(np.diff(capped.mean(0))))) / 1.35 if len(rates) > 2 else 0.0
-    mean = read_curve(rates, capped.mean(0), noise=rough / math.sqrt(0.03 * len(rates) * 3.5))
+    mean = read_curve(rates, capped.mean(0))
     suggestions = np.array([curve.suggestion for curve in each])
     findings = _findings(rates, mean, suggestions)
     fall = f"The loss of {len(losses)} seeds falls from {mean.start:.3g} to {mean.lowest:.3g}"
@@ -252,7 +251,9 @@ def _findings(rates: np.ndarray, mean: Curve, suggestions: np.ndarray) -> list[F
         )
         return [Finding("loss does not fall", text, {"start": mean.start, "lowest": mean.lowest})]
     if mean.steepest < 10 ** (math.log10(low) + 0.1 * math.log10(high / low)):
-        text = f"the loss falls steepest at {mean.steepest:.2g}, at the lower end of the range; pass low={low / 100:.0e}."
+        text = (
+            f"the loss falls steepest at {mean.steepest:.2g}, at the lower end of the range; pass low={low / 100:.0e}."
+        )
         findings.append(Finding("range begins too high", text, {"steepest": mean.steepest}, serious=False))
     if math.isinf(mean.divergence):
         text = f"the loss does not diverge up to {high:.2g}; pass high={100 * high:.0e} to see where it does."
