@@ -81,8 +81,8 @@ def duplicate_findings(found: Duplicates, train: int, test: int) -> list[Finding
     findings = []
     if found.within >= _FEW * train and found.within:
         text = (
-            f"{found.within:,} of {train:,} training examples ({found.within / train:.2%}) equal an earlier one, byte by"
-            " byte. If some are held out, the others make their error too low: take duplicates out before splitting."
+            f"{found.within:,} of {train:,} training examples ({found.within / train:.2%}) equal an earlier one, byte"
+            " by byte. If some are held out, the others make their error too low: take duplicates out before splitting."
         )
         numbers = {"duplicates": found.within, "share": found.within / train}
         findings.append(Finding("duplicates", text, numbers, serious=found.within >= 10 * _MANY * train))

@@ -78,7 +78,7 @@ def relation(fit_on: tuple[np.ndarray, np.ndarray], tell: tuple[np.ndarray, np.n
     weights = np.linalg.solve(x.T @ x + x.shape[1] * np.eye(x.shape[1]), x.T @ (y - y.mean(0)))
     predicted = x_held @ weights
     p, t = predicted - predicted.mean(0), y_held - y_held.mean(0)
-    norm = np.linalg.norm(p) * np.linalg.norm(t)
+    norm = float(np.linalg.norm(p) * np.linalg.norm(t))
     rng = np.random.default_rng(0)
     orders = [rng.permutation(len(t)) for _ in range(_PERMUTATIONS)]
     permuted = [float(np.sum(p * t[order])) / norm if norm > 0 else 0.0 for order in orders]

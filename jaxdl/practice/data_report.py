@@ -140,8 +140,8 @@ def check_data(
         counts = {part: np.bincount(targets, minlength=classes) for part, targets in labels.items()}
         complete = all(len(labels[part]) == len(some) for part, some in sets.items())
         names = train_set.class_names or tuple(map(str, range(classes)))
-        in_sample = [finding for finding in data_counts.class_findings(counts, names)]
-        findings += [finding for finding in in_sample if complete or finding.name != "class missing"]
+        of_classes = data_counts.class_findings(counts, names)
+        findings += [finding for finding in of_classes if complete or finding.name != "class missing"]
         findings += data_counts.order_finding(labels["train"], counts["train"])
 
     compared = {part: _sums(some, seen[part]) for part, some in sets.items()}
@@ -149,9 +149,10 @@ def check_data(
     duplicates = data_counts.count_duplicates(compared["train"], _compared_targets(train_set, seen["train"]), pair)
     findings += data_counts.duplicate_findings(duplicates, len(compared["train"]), len(compared.get("test", ())))
 
-    of_images = isinstance(train_set, Dataset) and train_set.is_of_images
-    constant = data_counts.constant_images(train_set.images) if of_images else seen["train"].constant
-    findings += data_counts.constant_finding(constant, len(train_set) if of_images else len(seen["train"].rows))
+    constant, images = seen["train"].constant, len(seen["train"].rows)
+    if isinstance(train_set, Dataset) and train_set.is_of_images:
+        constant, images = data_counts.constant_images(train_set.images), len(train_set)
+    findings += data_counts.constant_finding(constant, images)
     first = seen["train"]
     findings += data_inputs.input_findings(first.unchanged, first.bad, first.moments)
     of_targets, amiss = data_inputs.target_findings(kind, labels["train"])

@@ -162,7 +162,7 @@ def _arrays(params: Any) -> list[np.ndarray]:
 def _measured(
     task: Task, state: TrainState, train_set: Dataset | Stream, batch_size: int, count: int
 ) -> tuple[list[dict[str, Any]], Any]:
-    """What each of the first batches gives, and the targets: of a set in memory all, of a stream those of the batches."""
+    """What each of the first batches gives, and targets: all of a set in memory, those of the batches of a stream."""
     program = _program(task)
     variables = jax.tree.map(jnp.asarray, state.variables)
     start = int(state.step)
@@ -235,8 +235,8 @@ def _findings(found: InitialLoss, loss: Loss, sown: float) -> list[Finding]:
                 else "the logits are too large: initialise the last layer with smaller numbers, or normalise the inputs"
             )
             text = (
-                f"the loss is {own:.4g} (± {error:.2g}), and {found.reference:.4g} if all outputs are 0; the outputs have"
-                f" a standard deviation of {found.output_std:.3g}. Probably {remedy}."
+                f"the loss is {own:.4g} (± {error:.2g}), and {found.reference:.4g} if all outputs are 0; the outputs"
+                f" have a standard deviation of {found.output_std:.3g}. Probably {remedy}."
             )
             findings.append(Finding("initial loss too high", text, numbers, serious=own > 2 * limit))
         if own < found.constant - max(4 * error, 0.05 * found.constant):

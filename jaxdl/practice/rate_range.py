@@ -125,8 +125,8 @@ def find_learning_rate(
 
     Each seed has an initialisation and an order of the examples of its own; all share one compiled step. The curves are
     averaged, and smoothed by local straight lines under a Gaussian kernel of 3% of the updates. `steepest` is where the
-    smoothed loss falls steepest; `divergence` is where it has lost a quarter of its fall again, for good. An easy task is
-    half learned before the rate is as high as it could be, so `steepest` alone is too low: the suggestion is in the
+    smoothed loss falls steepest; `divergence` is where it has lost a quarter of its fall again, for good. An easy task
+    is half learned before the rate is as high as it could be, so `steepest` alone is too low: the suggestion is in the
     middle of the two, on the log scale.
 
     Args:
@@ -247,7 +247,7 @@ def _findings(rates: np.ndarray, mean: Curve, suggestions: np.ndarray) -> list[F
     if math.isnan(mean.suggestion):
         text = (
             f"the loss is {mean.start:.4g} at first and {mean.lowest:.4g} at its lowest, no more than noise. Make more"
-            " updates, or rates above the range; if both do not help, look at the data, the loss and the initialisation."
+            " updates, or pass a larger high; if both do not help, look at data, loss and initialisation."
         )
         return [Finding("loss does not fall", text, {"start": mean.start, "lowest": mean.lowest})]
     if mean.steepest < 10 ** (math.log10(low) + 0.1 * math.log10(high / low)):

@@ -37,19 +37,19 @@ def joined(parts: list[Any]) -> Any:
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
-def target_kind(targets: Any, outputs_are_classes: bool = True) -> TargetKind:
+def target_kind(targets: Any) -> TargetKind:
     """What targets are: class numbers, rows of probabilities, several labels of 0 or 1, numbers, or something else."""
     dtype = getattr(targets, "dtype", None)
     if dtype is None or targets.ndim == 0:
         return "other"
     if targets.ndim == 1 and np.issubdtype(dtype, np.integer):
-        return "classes" if outputs_are_classes else "numbers"
+        return "classes"
     if targets.ndim == 2 and targets.shape[1] > 1:
         if bool(np.all((targets == 0) | (targets == 1))) and not bool(np.all(np.sum(targets, 1) == 1)):
             return "labels"
         if bool(np.all(targets >= 0)) and bool(np.allclose(np.sum(targets, 1, dtype=np.float64), 1, atol=0.02)):
             return "soft"
-    if dtype == bool:
+    if np.issubdtype(dtype, np.bool_):
         return "labels"
     return "numbers" if np.issubdtype(dtype, np.number) else "other"
 

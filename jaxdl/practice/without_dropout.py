@@ -53,8 +53,8 @@ def dropout_in(model: nn.Module, variables: Any, inputs: Any) -> list[str]:
 
     def trace(variables, inputs, key):
         with nn.intercept_methods(note):
-            rngs = {"dropout": key, "params": key}
-            return model.apply(variables, inputs, **mode_of(model, train=True), rngs=rngs, mutable=True)
+            options: dict[str, Any] = {"rngs": {"dropout": key, "params": key}, "mutable": True}
+            return model.apply(variables, inputs, **mode_of(model, train=True), **options)
 
     jax.eval_shape(trace, variables, inputs, jax.random.key(0))
     return list(dict.fromkeys(found))
