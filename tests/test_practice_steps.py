@@ -167,6 +167,12 @@ def test_a_stream_is_sampled_and_its_files_compared(tmp_path):
     assert "60 and 16 decoded" in found.verdict
     assert found.duplicates.across == 1
     assert found.class_counts["train"].tolist() == [30, 30]
+    model, tx = models.mlp(2, widths=(8,)), optim.momentum(0.03)
+    state = train.init_state(model, tx, jax.random.key(0), train_set)
+    first = practice.check_initial_loss(state, model, train_set, batch_size=10)
+    assert (first.examples, first.reference) == (60, pytest.approx(np.log(2)))
+    few = practice.overfit_batch(state, model, tx, train_set, batch_size=8, progress=False)
+    assert few.findings == ()
 
 
 # check_initial_loss

@@ -78,8 +78,8 @@ def gradient_check(
 
     Floating-point inputs are first moved at random by a thousandth of their deviation: the equal pixels of a black
     background are ties in max pooling, where there is no derivative. An entry at which the slopes to both sides differ
-    so much that they explain the error is counted as a kink, not as an error. If a layer passes a wrong gradient on, all
-    parameters before it are wrong: look at the last wrong one first.
+    so much that they explain the error is counted as a kink, not as an error. If a layer passes a wrong gradient on,
+    all parameters before it are wrong: look at the last wrong one first.
 
     The caller's setting of float64 stays as it is. Modules that compute in float32 whatever they are given are named;
     then the steps are larger, and only errors above 1e-2 say something. Native convolutions (`jaxdl-native`) take

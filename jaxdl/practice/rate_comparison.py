@@ -17,7 +17,6 @@ from jaxdl.data import Dataset, Stream
 from jaxdl.practice.findings import Finding
 from jaxdl.practice.rate_range import Chain, chain_at
 from jaxdl.report.curves import running_mean
-from jaxdl.report.plots import Panel, plot_curves
 from jaxdl.train.history import History
 from jaxdl.train.loop import Progress
 from jaxdl.train.losses import Loss, Metric, cross_entropy
@@ -51,16 +50,22 @@ class RateComparison:
         return self.verdict
 
     def plot(self, path: str | os.PathLike) -> None:
-        """Draws the losses, means of the last 10 updates, to a PNG."""
-        curves, first = {}, max(float(np.mean(history.loss[:5])) for history in self.histories if len(history.loss))
+        """Draws the losses, means of the last 10 updates, to a PNG; those that grow far above the first are cut off."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained", dpi=150)
+        axes = figure.subplots()
         for rate, history, why in zip(self.rates, self.histories, self.diverged, strict=True):
-            if len(history.loss):
-                name = f"{rate:g}" + (" (diverged)" if why else "")
-                smooth = running_mean(history.loss, 10)
-                curves[name] = history.step, np.minimum(smooth, 10 * first)[None]
-        top = 1.3 * first
-        panel = Panel("Training loss at each rate", "updates", "loss", curves, y_limits=(0, top))
-        plot_curves(Path(path), "Learning rates side by side", [panel])
+            label = f"{rate:g}" + (" (diverged)" if why else "")
+            style = ":" if why else "-"
+            axes.plot(history.step, running_mean(history.loss, 10), label=label, linewidth=1.6, linestyle=style)
+        first = max((float(history.loss[0]) for history in self.histories if len(history.loss)), default=1.0)
+        axes.set(xlabel="updates", ylabel="loss, mean of 10 updates", ylim=(None, 1.3 * first))
+        axes.set_title("Learning rates side by side", fontsize=11)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.legend(loc="outside right center", frameon=False, title="learning rate")
+        figure.savefig(Path(path))
 
 
 def compare_rates(

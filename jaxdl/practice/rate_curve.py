@@ -24,8 +24,8 @@ def read_curve(rates: np.ndarray, losses: np.ndarray) -> Curve:
     """Smooths a curve of losses over rates, and reads two rates off it.
 
     The loss of update i + 1 is the first that has felt the rate of update i. So the fall at rate i is the slope of the
-    smoothed loss just after i, per unit of the rate's logarithm; the steepest is before the lowest point. The divergence
-    is the smallest rate after the lowest point from which on the smoothed loss stays above
+    smoothed loss just after i, per unit of the rate's logarithm; the steepest is before the lowest point. The
+    divergence is the smallest rate after the lowest point from which on the smoothed loss stays above
     lowest + max(start - lowest, 4 noise) / 4, or is not finite. The noise is the standard deviation of start - lowest
     that the differences of neighbouring losses let expect; a fall of less than 4 of them is none.
 

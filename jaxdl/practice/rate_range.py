@@ -98,7 +98,7 @@ class RateRange:
         axes.set_title("Learning-rate range test", fontsize=11)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
         figure.savefig(Path(path))
 
 
