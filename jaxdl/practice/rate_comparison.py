@@ -60,7 +60,10 @@ class RateComparison:
             style = ":" if why else "-"
             axes.plot(history.step, running_mean(history.loss, 10), label=label, linewidth=1.6, linestyle=style)
         first = max((float(history.loss[0]) for history in self.histories if len(history.loss)), default=1.0)
-        axes.set(xlabel="updates", ylabel="loss, mean of 10 updates", ylim=(None, 1.3 * first))
+        lowest = min((float(np.min(running_mean(h.loss, 10))) for h in self.histories if len(h.loss)), default=0.0)
+        margin = 0.05 * abs(first - lowest) + 1e-12
+        limits = (lowest - margin, first + 5 * margin)  # matplotlib would take in curves of 1e34
+        axes.set(xlabel="updates", ylabel="loss, mean of 10 updates", ylim=limits)
         axes.set_title("Learning rates side by side", fontsize=11)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
