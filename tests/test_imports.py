@@ -20,6 +20,7 @@ FLOORS = [
     {"jaxdl.ensemble"},
     {"jaxdl.train"},
     {"jaxdl.report"},
+    {"jaxdl.practice"},
     {"jaxdl"},
     {"experiments"},
 ]
