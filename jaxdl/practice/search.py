@@ -293,7 +293,10 @@ def _member(states: TrainState, number: int) -> TrainState:
 
 
 def _trial(number: int, hyperparameters: Mapping[str, float], history: History, reason: str | None) -> Trial:
+    """A trial as its history shows it. One that ends far above where it began has diverged too, though still finite."""
     error = loss = math.nan
+    if reason is None and history.eval_loss[-1] > 3 * history.loss[0]:
+        reason = f"the held-out loss is {history.eval_loss[-1]:.3g}, and training began at {history.loss[0]:.3g}"
     if reason is None:
         loss = float(history.eval_loss[-1])
         error = float(history.eval_error[-1]) if "error" in history.eval_metrics else math.nan

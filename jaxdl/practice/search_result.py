@@ -25,7 +25,8 @@ class Trial:
         the trial diverged.
       loss: mean loss over the held-out examples after the last update; NaN if the trial diverged.
       updates: how many it made.
-      diverged: why it ended before its time: its loss or gradient was not finite. None if it did not.
+      diverged: why it counts as diverged: its loss or gradient was not finite, or its held-out loss is three times the
+        training loss that it began with. None if it did not diverge.
       history: of its training, with the evaluations on the held-out examples.
     """
 
