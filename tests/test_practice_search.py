@@ -59,9 +59,7 @@ def alone(trial, random_set, key, trials, steps, share=0.1):
     train_set, held_out = random_set.split_at_random(1 - share, split_key)
     tx = chain(**{name: np.float32(value) for name, value in trial.hyperparameters.items()})
     state = train.init_state(MODEL, tx, jax.random.split(members_key, trials)[trial.number], train_set.image_shape)
-    _, history = train.fit(
-        state, MODEL, tx, train_set, steps=steps, batch_size=20, eval_set=held_out, progress=False
-    )
+    _, history = train.fit(state, MODEL, tx, train_set, steps=steps, batch_size=20, eval_set=held_out, progress=False)
     return history
 
 
@@ -70,17 +68,22 @@ def test_a_trial_is_what_fit_alone_does(coarse, random_set):
     for trial in (coarse.trials[0], coarse.trials[-2]):
         history = alone(trial, random_set, jax.random.key(1), 6, 8)
         np.testing.assert_allclose(trial.history.loss, history.loss, rtol=1e-4)
-        np.testing.assert_allclose([trial.error, trial.loss], [history.eval_error[-1], history.eval_loss[-1]], rtol=1e-4)
+        np.testing.assert_allclose(
+            [trial.error, trial.loss], [history.eval_error[-1], history.eval_loss[-1]], rtol=1e-4
+        )
         assert trial.updates == 8
 
 
 def test_trials_are_drawn_within_the_ranges_and_sorted(coarse):
     for name, (low, high) in SPACE.items():
         values = [trial.hyperparameters[name] for trial in coarse.trials]
-        assert len(set(values)) == 6 and low * 0.999 < min(values) and max(values) < high * 1.001
+        assert len(set(values)) == 6
+        assert low * 0.999 < min(values)
+        assert max(values) < high * 1.001
     assert [trial.error for trial in coarse.trials] == sorted(trial.error for trial in coarse.trials)
     assert coarse.best == coarse.trials[0].hyperparameters
-    assert f"{coarse.trials[0].error:.1%}" in coarse.verdict and str(coarse).count("\n| ") == 7
+    assert f"{coarse.trials[0].error:.1%}" in coarse.verdict
+    assert str(coarse).count("\n| ") == 7
 
 
 def test_the_draws_are_even_in_the_logarithm():
@@ -127,7 +130,9 @@ def test_a_narrowed_range_is_around_the_best_and_moves_beyond_an_edge():
     np.testing.assert_allclose(low * high, 0.9**2)  # the best is in the middle, and the range goes on beyond 1
     assert high > 1
     kept = narrowed(practice.Uniform(0.5, 1.0), [0.99, 0.9, 0.95])
-    assert isinstance(kept, practice.Uniform) and kept.high == 1.0 and 0.8 < kept.low < 0.9
+    assert isinstance(kept, practice.Uniform)
+    assert kept.high == 1.0
+    assert 0.8 < kept.low < 0.9
 
 
 @pytest.mark.parametrize("range_", [(1e-3, 10.0), practice.Uniform(-2.0, 5.0)])
@@ -139,7 +144,8 @@ def test_places_and_values_are_inverse(range_):
 def test_a_best_at_an_edge_is_said():
     found = found_with([0.2, 0.22, 0.25, 0.5], [0.9, 0.7, 0.3, 1e-3])
     (finding,) = found.findings
-    assert finding.name == "best learning_rate at the upper edge" and "move the range up" in finding.text
+    assert finding.name == "best learning_rate at the upper edge"
+    assert "move the range up" in finding.text
     found = found_with([0.2, 0.22, 0.25, 0.5], [1.2e-4, 2e-4, 1e-3, 1e-1])
     assert [finding.name for finding in found.findings] == ["best learning_rate at the lower edge"]
     assert not found_with([0.2, 0.22, 0.25, 0.5], [0.01, 0.9, 0.03, 1e-3]).findings
@@ -150,11 +156,15 @@ def test_a_best_at_an_edge_is_said():
 def test_diverged_trials_are_rows_and_findings():
     found = found_with([0.2, 0.3, 0, 0, 0], [0.01, 0.02, 0.3, 0.6, 0.9], diverged=(2, 3, 4))
     (finding,) = found.findings
-    assert finding.name == "many diverged" and "0.3" in finding.text and not finding.serious
+    assert finding.name == "many diverged"
+    assert "0.3" in finding.text
+    assert not finding.serious
     assert found.table().count("diverged") == 3
     assert not found_with([0.2, 0.3, 0.3, 0], [0.01, 0.02, 0.3, 0.6], diverged=(3,)).findings
     none = found_with([0, 0], [0.3, 0.6], diverged=(0, 1))
-    assert none.findings[0].name == "all diverged" and none.findings[0].serious and "all diverged" in none.verdict
+    assert none.findings[0].name == "all diverged"
+    assert none.findings[0].serious
+    assert "all diverged" in none.verdict
     with pytest.raises(ValueError, match="all 2 trials diverged"):
         _ = none.best
 
@@ -171,7 +181,7 @@ def test_rates_that_diverge_in_training(random_set):
 
 def test_labels_at_random_leave_all_trials_at_chance():
     rng = np.random.default_rng(0)
-    dataset = data.from_arrays(rng.normal(size=(600, 5)).astype(np.float32), rng.integers(0, 3, 600), class_names="abc")
+    dataset = data.from_arrays(rng.normal(size=(600, 5)).astype(np.float32), rng.integers(0, 3, 600), classes="abc")
     found = practice.coarse_search(
         MODEL, chain, dataset, jax.random.key(0), space=SPACE, held_out=0.5, trials=3, steps=5, progress=False
     )
@@ -187,7 +197,9 @@ def test_where_there_is_no_error_the_loss_judges():
         loss=train.squared_error, batch_size=30, progress=False,
     )  # fmt: skip
     losses = [trial.loss for trial in found.trials]
-    assert losses == sorted(losses) and np.isnan(found.trials[0].error) and found.chance is None
+    assert losses == sorted(losses)
+    assert np.isnan(found.trials[0].error)
+    assert found.chance is None
     assert "a loss of" in found.verdict
 
 
@@ -195,7 +207,7 @@ def test_where_there_is_no_error_the_loss_judges():
 def test_pictures_of_one_two_and_three_hyperparameters(number, tmp_path, coarse):
     names = ["learning_rate", "decay", "third"][:number]
     trials = tuple(
-        practice.Trial(i, {name: 10.0**-i for name in names}, 0.1 * i, 1.0, 10 + i, None, train.History.empty())
+        practice.Trial(i, dict.fromkeys(names, 10.0 ** (-i)), 0.1 * i, 1.0, 10 + i, None, train.History.empty())
         for i in range(1, 4)
     )
     lost = practice.Trial(4, dict.fromkeys(names, 1.0), math.nan, math.nan, 2, "nan", train.History.empty())
@@ -235,8 +247,8 @@ def test_wrong_calls_of_refining(coarse, random_set):
         ({"rungs": 5}, "leaves nothing; pass fewer rungs"),
         ({"eta": 1}, "eta must be an integer >= 2"),
     ]:
+        arguments = {"around": coarse, "trials": 4, "steps": 20, "batch_size": 20, "progress": False, **change}
         with pytest.raises(ValueError, match=message):
-            arguments = {"around": coarse, "trials": 4, "steps": 20, "batch_size": 20, "progress": False, **change}
             practice.refine_search(MODEL, chain, random_set, jax.random.key(0), **arguments)
     with pytest.raises(ValueError, match="Uniform: low must be below high"):
         practice.Uniform(1.0, 0.5)

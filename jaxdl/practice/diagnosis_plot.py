@@ -39,7 +39,9 @@ def plot_diagnosis(path: str | os.PathLike, found: "Diagnosis") -> None:
         if "error" in history.metrics:
             axes.plot(found.steps, 100 * _means(history.error), linewidth=1.8, label="training, smoothed")
         if "error" in history.eval_metrics:
-            axes.plot(history.eval_step, 100 * history.eval_error, "o-", color="tab:orange", markersize=3, label="evaluations")
+            axes.plot(
+                history.eval_step, 100 * history.eval_error, "o-", color="tab:orange", markersize=3, label="evaluations"
+            )
         axes.set(title="Error", xlabel="updates", ylabel="error (%)")
     if rated:
         grid[-1].plot(found.steps, history.learning_rate, color="tab:green", linewidth=1.6)

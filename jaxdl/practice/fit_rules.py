@@ -20,8 +20,8 @@ def underfitting(curves: Curves) -> Finding | None:
     if not resting or (len(curves.history.eval_loss) and curves.history.eval_loss[-1] > 1.2 * curves.end):
         return None
     text = (
-        f"the training loss has come to rest at {curves.end:.3g}, {curves.end / level:.0%} of the {level:.3g} of a model "
-        "that has learned nothing. Take a larger model, a longer schedule, or less regularisation."
+        f"the training loss has come to rest at {curves.end:.3g}, {curves.end / level:.0%} of the {level:.3g} of a "
+        "model that has learned nothing. Take a larger model, a longer schedule, or less regularisation."
     )
     return Finding("underfitting", text, {"end": curves.end, "share of chance": curves.end / level})
 
@@ -29,7 +29,8 @@ def underfitting(curves: Curves) -> Finding | None:
 def overfitting(curves: Curves) -> Finding | None:
     """The evaluation loss has risen from its lowest by a tenth, while the training loss went on falling.
 
-    The rise must be three times the noise of evaluations, hold for the mean of the last two, and be two evaluations old.
+    The rise must be three times the noise of evaluations, be that of the mean of the last two, and be two evaluations
+    old. For the training loss a fall by a twentieth is enough.
     """
     at, losses = curves.evaluated, curves.history.eval_loss[curves.evaluated]
     if len(losses) < 4:
@@ -72,7 +73,9 @@ def large_gap(curves: Curves) -> Finding | None:
         return None
     numbers = {"training": seen, "evaluation": unseen}
     what, both = ("error", f"{seen:.1%} and {unseen:.1%}") if ours else ("loss", f"{seen:.3g} and {unseen:.3g}")
-    text = f"{what} in training and on the evaluation set: {both}. More data, augmentation or decay would narrow the gap."
+    text = (
+        f"{what} in training and on the evaluation set: {both}. More data, augmentation or decay would narrow the gap."
+    )
     return Finding("large gap", text, numbers, serious=False)
 
 

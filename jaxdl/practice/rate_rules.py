@@ -22,8 +22,8 @@ def diverging(curves: Curves) -> Finding | None:
     if rise <= max((curves.initial - low) / 2, 0.1 * curves.initial) or any(at < r for r in curves.restarts):
         return None
     text = (
-        f"the loss had come down to {low:.3g} at about update {at + 1}, and is {curves.end:.3g} at the end (it began at "
-        f"{curves.initial:.3g}). Lower the rate from there on, or clip the gradients."
+        f"the loss had come down to {low:.3g} at about update {at + 1}, and is {curves.end:.3g} at the end (it began "
+        f"at {curves.initial:.3g}). Lower the rate from there on, or clip the gradients."
     )
     return Finding("diverging", text, {"lowest": low, "at": at + 1, "end": curves.end, "initial": curves.initial})
 
@@ -157,7 +157,9 @@ def plateau(curves: Curves) -> Finding | None:
         if _flat(*curves.trend(int(edge)), curves.end):
             since = int(edge)
             break
-    text = f"the loss has stood at {curves.end:.3g} since about update {since + 1}. Decay the rate there, by 3 to 10 times."
+    text = (
+        f"the loss has stood at {curves.end:.3g} since about update {since + 1}. Decay the rate there by 3 to 10 times."
+    )
     if curves.rate is None:
         text += " (The rates are not in the history; nothing is to be done if it was decayed already.)"
     return Finding("plateau", text, {"since": since + 1, "level": curves.end, "change": change}, serious=False)
@@ -183,8 +185,9 @@ def unstable_restarts(curves: Curves) -> Finding | None:
         spread = float(np.std(curves.loss[stop - length : stop])) / np.sqrt(length)
         if after > 1.1 * before + 3 * spread:
             text = (
-                f"the rate was raised again at update {restart + 1}; the loss went from {before:.3g} to {peak:.3g} and "
-                f"by the end of the cycle came back to {after:.3g} only. Restart at a lower rate, or make cycles longer."
+                f"the rate was raised again at update {restart + 1}; the loss went from {before:.3g} up to {peak:.3g}, "
+                f"and by the end of the cycle came back to {after:.3g} only. Restart at a lower rate, or make longer "
+                "cycles."
             )
             numbers = {"restart": restart + 1, "before": before, "peak": peak, "after": after}
             return Finding("unstable restarts", text, numbers)

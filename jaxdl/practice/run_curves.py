@@ -32,7 +32,7 @@ class Curves:
 
     @functools.cached_property
     def edges(self) -> np.ndarray:
-        """int [BLOCKS + 1]: where the blocks begin, and where the last one ends."""
+        """Where the blocks begin, and where the last one ends: int [BLOCKS + 1]."""
         return np.linspace(0, len(self.loss), BLOCKS + 1).astype(int)
 
     @functools.cached_property

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -72,8 +73,11 @@ def coarse_search(
       trials: how many.
       epochs: how long each is trained, in epochs.
       steps: how long each is trained, in updates; by default by `epochs`.
-      batch_size, loss, metrics, preprocess, augment: as for `train.fit`. The metric "error" judges the trials, or the
-        loss where there is no such metric.
+      batch_size: as for `train.fit`.
+      loss: as for `train.fit`; it judges the trials if there is no metric "error".
+      metrics: as for `train.fit`; "error" judges the trials if there is such a metric.
+      preprocess: as for `train.fit`.
+      augment: as for `train.fit`.
       folder: where the finished part is kept, so that the same call goes on after the program was killed.
       progress: whether to show a progress bar.
 
@@ -148,7 +152,13 @@ def refine_search(
       steps: the same in updates; by default by `epochs`.
       rungs: into how many stages the budget is divided; with 1 no trial is stopped.
       eta: how many times fewer trials, and more updates, the next rung has.
-      batch_size, loss, metrics, preprocess, augment, folder, progress: as for `coarse_search`.
+      batch_size: as for `coarse_search`.
+      loss: as for `coarse_search`.
+      metrics: as for `coarse_search`.
+      preprocess: as for `coarse_search`.
+      augment: as for `coarse_search`.
+      folder: as for `coarse_search`; another one than there.
+      progress: as for `coarse_search`.
 
     Returns:
       As `coarse_search`; trials that were stopped early come after those that were not.
@@ -205,7 +215,9 @@ class _Work:
         if isinstance(held_out, Dataset | Stream):
             self._train_set, self._held_out = train_set, held_out
         else:
-            check_real(name, "held_out", held_out, at_least=0, below=1, remedy="pass a data set, or a share such as 0.1")
+            check_real(
+                name, "held_out", held_out, at_least=0, below=1, remedy="pass a data set, or a share such as 0.1"
+            )
             require(
                 len(train_set) * float(held_out) >= 1,
                 f"{name}: held_out={held_out} of {len(train_set)} examples holds out none; pass a share such as 0.1",
@@ -229,7 +241,7 @@ class _Work:
         tx = optax.inject_hyperparams(self._chain)(**{name: float(drawn[0]) for name, drawn in values.items()})
         arguments |= {"batch_size": self._batch_size, "eval_set": self._held_out, "progress": False}
         going_on = [math.ceil(trials / eta**rung) for rung in range(1, len(budgets))]
-        more = [after - before for before, after in zip(budgets, budgets[1:], strict=False)]
+        more = [after - before for before, after in itertools.pairwise(budgets)]
         total = trials * budgets[0] + sum(number * updates for number, updates in zip(going_on, more, strict=True))
         with self._bar(total) as report:
             found = population(
@@ -252,7 +264,9 @@ class _Work:
                 survivors = [trial for trial in _sorted(ends) if trial.diverged is None][:number]
                 next_states = {}
                 for trial in survivors:
-                    ended, state = self._continue(trial, states(trial.number), tx, budget, rung, arguments, done, report)
+                    ended, state = self._continue(
+                        trial, states(trial.number), tx, budget, rung, arguments, done, report
+                    )
                     ends[trial.number], next_states[trial.number] = ended, state
                     done += budget - budgets[rung - 1]
                 states = next_states.__getitem__

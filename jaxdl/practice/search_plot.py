@@ -89,7 +89,9 @@ def _parallel(axes, names: list, found: "SearchResult", trials: list, diverged: 
             width = 2.5 if rank == 0 else 1.2
             axes.plot(places, [*values, heights[rank]], color=colors(norm(scores[rank])), linewidth=width)
         axes.text(places[-1] + 0.04, 0, f"{low:.3g}", va="center", fontsize=8)
-        axes.text(places[-1] + 0.04, 1, f"{high:.3g}" + (" or more" if high < scores.max() else ""), va="center", fontsize=8)
+        axes.text(
+            places[-1] + 0.04, 1, f"{high:.3g}" + (" or more" if high < scores.max() else ""), va="center", fontsize=8
+        )
     for number, name in enumerate(names):
         axes.axvline(number, color="0.3", linewidth=0.8)
         for where in (0, 0.5, 1):

@@ -29,7 +29,9 @@ class Uniform:
     def __post_init__(self):
         for name in ("low", "high"):
             check_real("Uniform", name, getattr(self, name))
-        require(self.low < self.high, f"Uniform: low must be below high, got {self}; pass Uniform(0.8, 0.99) for example")
+        require(
+            self.low < self.high, f"Uniform: low must be below high, got {self}; pass Uniform(0.8, 0.99) for example"
+        )
 
 
 Range: TypeAlias = tuple[float, float] | Uniform
