@@ -88,7 +88,8 @@ def test_each_change_of_a_healthy_curve_is_found_alone():
     spiked = base.loss.copy()
     spiked[[150, 260]] += 3
     assert names_of(base._replace(loss=spiked)) == ["spikes"]
-    assert names_of(base._replace(eval_loss=base.eval_loss + [0, 0, 0, 0, 0.1, 0.2, 0.4, 0.6])) == ["overfitting"]
+    rises = base.eval_loss + np.array([0, 0, 0, 0, 0.1, 0.2, 0.4, 0.6])
+    assert names_of(base._replace(eval_loss=rises)) == ["overfitting"]
     assert names_of(base._replace(eval_metrics={"error": np.full(8, 0.4)})) == ["large gap"]
     assert names_of(curve(end=1.6), num_classes=10) == ["underfitting"]
     assert names_of(curve(end=0.8, rate=0.1), num_classes=10) == ["plateau"]

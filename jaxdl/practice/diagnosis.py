@@ -137,12 +137,10 @@ def _check(history: Any, num_classes: Any, diverged: Any) -> None:
             "diagnose: history must be a train.History, got the error of a run that diverged; write "
             "diagnose(error.history, diverged=str(error))"
         )
-    pair = isinstance(history, tuple) and len(history) == 2 and isinstance(history[1], History)
-    require(
-        isinstance(history, History),
-        f"diagnose: history must be a train.History, got {shown(history)}; "
-        + ("fit returns two things: write state, history = ..." if pair else "train.fit returns one"),
-    )
+    if not isinstance(history, History):
+        pair = isinstance(history, tuple) and len(history) == 2 and isinstance(history[1], History)
+        remedy = "fit returns two things: write state, history = ..." if pair else "train.fit returns one"
+        raise ValueError(f"diagnose: history must be a train.History, got {shown(history)}; {remedy}")
     require(
         diverged is None or isinstance(diverged, str),
         f"diagnose: diverged must be text or None, got diverged={shown(diverged)}; pass str(error)",

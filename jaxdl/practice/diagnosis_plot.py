@@ -23,7 +23,7 @@ def plot_diagnosis(path: str | os.PathLike, found: "Diagnosis") -> None:
     lines = sum(text.count("\n") + 1 for text in words)
     columns = 1 + judged + rated
     figure = Figure(figsize=(5.2 * columns, 4.0 + 0.19 * lines), layout="constrained", dpi=150)
-    top, bottom = figure.subfigures(2, 1, height_ratios=(4.0, 0.1 + 0.19 * lines))
+    top, bottom = np.ravel(np.asarray(figure.subfigures(2, 1, height_ratios=(4.0, 0.1 + 0.19 * lines))))
     grid = list(top.subplots(1, columns, squeeze=False)[0])
     axes = grid[0]
     axes.plot(found.steps, found.loss, color="0.75", linewidth=0.7, label="of each batch")

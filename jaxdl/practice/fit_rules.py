@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxdl.practice.findings import Finding
-from jaxdl.practice.rate_rules import rate_too_low, still_falling
+from jaxdl.practice.rate_rules import flat, rate_too_low, still_falling
 from jaxdl.practice.run_curves import Curves
 
 
@@ -16,7 +16,7 @@ def underfitting(curves: Curves) -> Finding | None:
     if curves.end < level / 2 or any(rule(curves) for rule in (rate_too_low, still_falling)):
         return None
     change, error = curves.trend(int(curves.edges[-5]))
-    resting = curves.spent or -change < max(2 * error, 0.03 * curves.end)
+    resting = curves.spent or flat(change, error, curves.end)
     if not resting or (len(curves.history.eval_loss) and curves.history.eval_loss[-1] > 1.2 * curves.end):
         return None
     text = (

@@ -119,17 +119,21 @@ def rate_too_low(curves: Curves) -> Finding | None:
 
 
 def still_falling(curves: Curves) -> Finding | None:
-    """Over the last fifth of the run the loss fell by a twentieth of itself, beyond its noise.
+    """Over the last third of the run the loss fell by a fifteenth of itself, and evaluations fell too.
 
-    Not said if the rate has come to its end (then a longer schedule is another run), nor if evaluations no longer fall.
+    The fall must be four times its error. With evaluations, twice is enough if the last one is the lowest and 3 % below
+    what it was before that third: both together are as rare by chance. Not said if the rate has come to its end, as a
+    longer schedule is another run.
     """
-    start = int(curves.edges[-5])
+    start = int(curves.edges[-7])
     change, error = curves.trend(start)
-    if curves.spent or curves.restarts or -change < max(4 * error, 0.05 * curves.end):
-        return None
-    losses = curves.history.eval_loss
-    later = losses[curves.history.eval_step > start]
-    if len(losses) >= 3 and (len(later) == 0 or losses[-1] > np.min(losses[:-1])):
+    losses, steps = curves.history.eval_loss, curves.history.eval_step
+    supported = None
+    if len(losses) >= 3 and steps[0] <= start:
+        before = losses[steps <= start][-1]
+        supported = bool(losses[-1] <= losses.min() and losses[-1] < 0.97 * before)
+    enough = 4 * error if supported is None else 2 * error
+    if curves.spent or curves.restarts or supported is False or -change < max(enough, curves.end / 15):
         return None
     text = (
         f"over the last {len(curves.loss) - start} updates the loss still fell by {-change:.3g}, to {curves.end:.3g}. "
@@ -141,8 +145,7 @@ def still_falling(curves: Curves) -> Finding | None:
 def plateau(curves: Curves) -> Finding | None:
     """In the last third the loss does not fall any more, at a rate that was not lowered, though much is left.
 
-    Flat: the line through a third changes by less than 3 % of the loss, or not beyond twice its error. Where less than
-    a tenth of the first loss is left, the run has simply done its work.
+    Where less than a tenth of the first loss is left, the run has simply done its work.
     """
     start = int(curves.edges[-7])
     change, error = curves.trend(start)
@@ -150,11 +153,11 @@ def plateau(curves: Curves) -> Finding | None:
     fell_before = curves.initial - curves.end > 0.1 * curves.initial
     if lowered or curves.restarts or not fell_before or curves.end < 0.1 * curves.initial:
         return None
-    if not _flat(change, error, curves.end) or change > 0.1 * curves.end:
+    if not flat(change, error, curves.end) or change > 0.1 * curves.end:
         return None
     since = start
     for edge in curves.edges[1:-7]:
-        if _flat(*curves.trend(int(edge)), curves.end):
+        if flat(*curves.trend(int(edge)), curves.end):
             since = int(edge)
             break
     text = (
@@ -165,15 +168,28 @@ def plateau(curves: Curves) -> Finding | None:
     return Finding("plateau", text, {"since": since + 1, "level": curves.end, "change": change}, serious=False)
 
 
-def _flat(change: float, error: float, level: float) -> bool:
-    return -change < max(2 * error, 0.03 * level)
+def flat(change: float, error: float, level: float) -> bool:
+    """Whether a loss does not fall: by less than 3 % of itself, or not beyond twice the error of its change.
+
+    If that error is itself above 3 %, the batches are too noisy to say so.
+    """
+    return error < 0.03 * level and -change < max(2 * error, 0.03 * level)
 
 
 def unstable_restarts(curves: Curves) -> Finding | None:
     """After a restart of the rate the loss does not come back, by the end of that cycle, to where it was before.
 
-    A tenth above, beyond three standard errors. A cycle that was cut off while its rate was still high does not count.
+    A tenth above, beyond three standard errors. A cycle that was cut off while its rate was still high does not count,
+    unless by a loss that was not finite.
     """
+    if curves.diverged is not None and curves.restarts:
+        restart = curves.restarts[-1]
+        before = curves.mean(max(restart - 10, 0), restart)
+        text = (
+            f"the rate was raised again at update {restart + 1}, where the loss was {before:.3g}, and {len(curves.loss)} "
+            "updates were made before it was not finite. Restart at a lower rate."
+        )
+        return Finding("unstable restarts", text, {"restart": restart + 1, "before": before})
     ends = [*curves.restarts, len(curves.loss)]
     for restart, stop in zip(curves.restarts, ends[1:], strict=True):
         length = max(3, (stop - restart) // 10)

@@ -24,9 +24,9 @@ def plot_search(path: str | os.PathLike, found: "SearchResult") -> None:
     in_percent = bool(trials) and not np.isnan(trials[0].error)
     label = "held-out error (%)" if in_percent else "held-out loss"
     scores = 100 * scores if in_percent else scores
-    colors, norm = colormaps["viridis_r"], None
+    colors, norm = colormaps["viridis_r"], Normalize(0, 1)
     if trials:  # a few very bad trials must not take all the colours
-        norm = Normalize(scores.min(), np.median(scores) + (np.median(scores) - scores.min()) + 1e-9)
+        norm = Normalize(scores.min(), 2 * np.median(scores) - scores.min() + 1e-9)
     names = list(found.space)
     figure = Figure(figsize=(11.5, 4.4), layout="constrained", dpi=150)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
@@ -82,7 +82,7 @@ def _parallel(axes, names: list, found: "SearchResult", trials: list, diverged: 
         axes.plot(places[:-1], heights, ":", color="tab:red", linewidth=1)
     top = 1.0
     if trials:
-        low, high = scores.min(), min(scores.max(), float(norm.vmax)) if norm is not None else scores.max()
+        low, high = scores.min(), min(scores.max(), float(norm.vmax))
         heights = np.clip((scores - low) / (high - low + 1e-12), 0, 1)
         for rank in reversed(range(len(trials))):
             values = [float(place(found.space[name], trials[rank].hyperparameters[name])) for name in names]

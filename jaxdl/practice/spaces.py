@@ -59,14 +59,14 @@ def check_space(function: str, space: Any, chain: Any) -> dict[str, Range]:
 def _checked(function: str, name: str, given: Any) -> Range:
     if isinstance(given, Uniform):
         return given
-    pair = isinstance(given, Sequence) and not isinstance(given, str) and len(given) == 2
-    numbers = pair and all(isinstance(end, int | float | np.number) and not isinstance(end, bool) for end in given)
+    low, high = given if isinstance(given, Sequence) and len(given) == 2 else (None, None)
+    numbers = [end for end in (low, high) if isinstance(end, int | float | np.number) and not isinstance(end, bool)]
     require(
-        numbers and 0 < given[0] < given[1] < math.inf,
+        len(numbers) == 2 and bool(0 < numbers[0] < numbers[1] < math.inf),
         f"{function}: space[{name!r}] must be (low, high) with 0 < low < high, drawn from evenly in the logarithm, got "
         f"{shown(given)}; for a range that has 0 in it pass practice.Uniform(low, high)",
     )
-    return float(given[0]), float(given[1])
+    return float(numbers[0]), float(numbers[1])
 
 
 def _arguments(chain: Callable) -> set[str] | None:
