@@ -19,9 +19,9 @@ def plot_diagnosis(path: str | os.PathLike, found: "Diagnosis") -> None:
     history = found.history
     rated = len(history.learning_rate) > 0 and bool(np.all(np.isfinite(history.learning_rate)))
     judged = "error" in history.metrics or "error" in history.eval_metrics
-    words = [textwrap.fill(str(finding), 150) for finding in found.findings] or ["Nothing is amiss."]
-    lines = sum(text.count("\n") + 1 for text in words)
     columns = 1 + judged + rated
+    words = [textwrap.fill(str(finding), 85 * columns) for finding in found.findings] or ["Nothing is amiss."]
+    lines = sum(text.count("\n") + 1 for text in words)
     figure = Figure(figsize=(5.2 * columns, 4.0 + 0.19 * lines), layout="constrained", dpi=150)
     top, bottom = np.ravel(np.asarray(figure.subfigures(2, 1, height_ratios=(4.0, 0.1 + 0.19 * lines))))
     grid = list(top.subplots(1, columns, squeeze=False)[0])
@@ -46,6 +46,7 @@ def plot_diagnosis(path: str | os.PathLike, found: "Diagnosis") -> None:
     if rated:
         grid[-1].plot(found.steps, history.learning_rate, color="tab:green", linewidth=1.6)
         grid[-1].set(title="Learning rate", xlabel="updates")
+        grid[-1].set_ylim(0, 1.05 * float(np.max(history.learning_rate)) or 1)
     for number, finding in enumerate(found.findings):
         for name in MARKS:
             if name in finding.numbers:

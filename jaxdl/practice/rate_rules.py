@@ -14,7 +14,7 @@ def diverging(curves: Curves) -> Finding | None:
     """
     if curves.diverged is not None:
         reason = curves.diverged.removeprefix("fit: ").split(". ")[0].rstrip(".")
-        text = f"{reason}, after {len(curves.loss)} updates. Lower the rate, or warm up."
+        text = f"{reason}. Lower the rate, or warm up."
         return Finding("diverging", text, {"updates": len(curves.loss)})
     best = int(np.argmin(curves.blocks))
     low, at = float(curves.blocks[best]), int(curves.edges[best])
@@ -186,8 +186,8 @@ def unstable_restarts(curves: Curves) -> Finding | None:
         restart = curves.restarts[-1]
         before = curves.mean(max(restart - 10, 0), restart)
         text = (
-            f"the rate was raised again at update {restart + 1}, where the loss was {before:.3g}, and {len(curves.loss)} "
-            "updates were made before it was not finite. Restart at a lower rate."
+            f"the rate was raised again at update {restart + 1}, where the loss was {before:.3g}; "
+            f"{len(curves.loss) - restart} updates later it was not finite. Restart at a lower rate."
         )
         return Finding("unstable restarts", text, {"restart": restart + 1, "before": before})
     ends = [*curves.restarts, len(curves.loss)]
