@@ -123,7 +123,7 @@ def still_falling(curves: Curves) -> Finding | None:
 
     The fall must be four times its error. With evaluations, twice is enough if the last one is the lowest and 3 % below
     what it was before that third: both together are as rare by chance. Not said if the rate has come to its end, as a
-    longer schedule is another run.
+    longer schedule is another run, nor if the rate is too low, which says it already.
     """
     start = int(curves.edges[-7])
     change, error = curves.trend(start)
@@ -134,6 +134,8 @@ def still_falling(curves: Curves) -> Finding | None:
         supported = bool(losses[-1] <= losses.min() and losses[-1] < 0.97 * before)
     enough = 4 * error if supported is None else 2 * error
     if curves.spent or curves.restarts or supported is False or -change < max(enough, curves.end / 15):
+        return None
+    if rate_too_low(curves) is not None:
         return None
     text = (
         f"over the last {len(curves.loss) - start} updates the loss still fell by {-change:.3g}, to {curves.end:.3g}. "
@@ -171,9 +173,9 @@ def plateau(curves: Curves) -> Finding | None:
 def flat(change: float, error: float, level: float) -> bool:
     """Whether a loss does not fall: by less than 3 % of itself, or not beyond twice the error of its change.
 
-    If that error is itself above 3 %, the batches are too noisy to say so.
+    If that error is itself above 5 %, the batches are too noisy to say so.
     """
-    return error < 0.03 * level and -change < max(2 * error, 0.03 * level)
+    return error < 0.05 * level and -change < max(2 * error, 0.03 * level)
 
 
 def unstable_restarts(curves: Curves) -> Finding | None:
