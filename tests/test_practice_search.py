@@ -144,10 +144,11 @@ def test_places_and_values_are_inverse(range_):
 def test_a_best_at_an_edge_is_said():
     found = found_with([0.2, 0.22, 0.25, 0.5], [0.9, 0.7, 0.3, 1e-3])
     (finding,) = found.findings
-    assert finding.name == "best learning_rate at the upper edge"
+    assert finding.name == "best at an edge"
+    assert "the best learning_rate, 0.9, lies at the upper edge" in finding.text
     assert "move the range up" in finding.text
     found = found_with([0.2, 0.22, 0.25, 0.5], [1.2e-4, 2e-4, 1e-3, 1e-1])
-    assert [finding.name for finding in found.findings] == ["best learning_rate at the lower edge"]
+    assert "lies at the lower edge" in found.findings[0].text
     assert not found_with([0.2, 0.22, 0.25, 0.5], [0.01, 0.9, 0.03, 1e-3]).findings
     # of an unimportant hyperparameter the best lies at an edge by chance, and the next ones do not
     assert not found_with([0.2, 0.2, 0.2, 0.2], [0.9, 1e-3, 0.01, 2e-4]).findings
@@ -181,7 +182,7 @@ def test_rates_that_diverge_in_training(random_set):
 
 def test_labels_at_random_leave_all_trials_at_chance():
     rng = np.random.default_rng(0)
-    dataset = data.from_arrays(rng.normal(size=(600, 5)).astype(np.float32), rng.integers(0, 3, 600), classes="abc")
+    dataset = data.from_arrays(rng.normal(size=(600, 5)).astype(np.float32), rng.integers(0, 3, 600), classes=3)
     found = practice.coarse_search(
         MODEL, chain, dataset, jax.random.key(0), space=SPACE, held_out=0.5, trials=3, steps=5, progress=False
     )
@@ -219,9 +220,10 @@ def test_pictures_of_one_two_and_three_hyperparameters(number, tmp_path, coarse)
 WRONG = [
     ({"space": {}}, "space must be ranges by name"),
     ({"space": {"rate": (1e-3, 1.0)}}, "'rate', which is no argument of chain.*decay.*learning_rate"),
-    ({"space": {"decay": (0.0, 1.0)}}, r"0 < low < high.*practice.Uniform"),
-    ({"space": {"decay": (1.0, 0.1)}}, r"0 < low < high"),
-    ({"space": {"decay": 0.1}}, r"must be \(low, high\)"),
+    ({"space": {"decay": (1e-3, 1.0)}}, "chain needs learning_rate, which space lacks"),
+    ({"space": {**SPACE, "decay": (0.0, 1.0)}}, r"0 < low < high.*practice.Uniform"),
+    ({"space": {**SPACE, "decay": (1.0, 0.1)}}, r"0 < low < high"),
+    ({"space": {**SPACE, "decay": 0.1}}, r"must be \(low, high\)"),
     ({"trials": 1}, "trials must be an integer >= 2"),
     ({"steps": 0}, "steps must be an integer >= 1"),
     ({"held_out": 0.0}, "holds out none"),

@@ -185,7 +185,7 @@ def _at_an_edge(found: SearchResult) -> list[Finding]:
                     f"{'down' if side == 'lower' else 'up'}, so that {edge:.3g} is in its middle."
                 )
                 numbers = {"best": few[0].hyperparameters[name], "low": low, "high": high}
-                findings.append(Finding(f"best {name} at the {side} edge", text, numbers, serious=False))
+                findings.append(Finding("best at an edge", text, numbers, serious=False))
     return findings
 
 

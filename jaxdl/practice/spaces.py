@@ -53,6 +53,11 @@ def check_space(function: str, space: Any, chain: Any) -> dict[str, Range]:
             f"{function}: space has {name!r}, which is no argument of chain; it takes {sorted(takes or ())}. Each name "
             "is passed to chain: lambda learning_rate, decay: optim.momentum(learning_rate, weight_decay=decay)",
         )
+    needed = [name for name in _arguments(chain, needed=True) or () if name not in space]
+    require(
+        not needed,
+        f"{function}: chain needs {', '.join(sorted(needed))}, which space lacks; add its range, or give it a default",
+    )
     return {name: _checked(function, name, value) for name, value in space.items()}
 
 
@@ -69,12 +74,14 @@ def _checked(function: str, name: str, given: Any) -> Range:
     return float(numbers[0]), float(numbers[1])
 
 
-def _arguments(chain: Callable) -> set[str] | None:
-    """The names that a function can be called with; None if it takes any."""
+def _arguments(chain: Callable, *, needed: bool = False) -> set[str] | None:
+    """The names that a function can be called with, or with `needed` must be; None if it takes any."""
     parameters = inspect.signature(chain).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    if takes_any and not needed:
         return None
-    return {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_POSITIONAL}
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {p.name for p in parameters if p.kind in named and not (needed and p.default is not p.empty)}
 
 
 def ends(range_: Range) -> tuple[float, float]:

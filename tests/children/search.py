@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import jax
 from helpers import random_dataset, small_resnet
 
-import jaxdl.practice.search as search_module
 from jaxdl import optim, practice
+from jaxdl.practice import trials
 
 folder, out = Path(sys.argv[1]), Path(sys.argv[2])
 
@@ -32,8 +32,8 @@ def chain(learning_rate, decay):
     return optim.momentum(learning_rate, weight_decay=decay)
 
 
-search_module.population = told("population", search_module.population)
-search_module.fit = told("fit", search_module.fit)
+trials.population = told("population", trials.population)
+trials.fit = told("fit", trials.fit)
 model, dataset, key = small_resnet(3), random_dataset(120, (8, 8, 1)), jax.random.key(0)
 space = {"learning_rate": (1e-3, 0.3), "decay": (1e-6, 1e-2)}
 options = {"batch_size": 16, "progress": False, "held_out": 0.2}
