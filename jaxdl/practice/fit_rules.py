@@ -15,8 +15,7 @@ def underfitting(curves: Curves) -> Finding | None:
     level = curves.chance if curves.chance is not None else curves.initial
     if curves.end < level / 2 or any(rule(curves) for rule in (rate_too_low, still_falling)):
         return None
-    change, error = curves.trend(int(curves.edges[-5]))
-    resting = curves.spent or flat(change, error, curves.end)
+    resting = curves.spent or flat(curves, int(curves.edges[-7]))
     if not resting or (len(curves.history.eval_loss) and curves.history.eval_loss[-1] > 1.2 * curves.end):
         return None
     text = (
@@ -96,8 +95,10 @@ def spikes(curves: Curves) -> Finding | None:
     """Single losses stand out of their neighbours: by ten times the noise around them, and by half of their level.
 
     Not looked for in the first twentieth, nor in the twentieth after a restart, where the loss moves by itself; and in
-    more than a twentieth of all updates they are no exceptions.
+    more than a twentieth of all updates they are no exceptions. Of noisy batches single losses say nothing.
     """
+    if noisy_batches(curves) is not None:
+        return None
     loss, half = curves.loss, 10
     padded = np.pad(loss, half, mode="reflect")
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)

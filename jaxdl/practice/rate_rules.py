@@ -85,7 +85,7 @@ def not_learning(curves: Curves) -> Finding | None:
     level = curves.chance if curves.chance is not None else curves.initial
     half = len(curves.loss) // 2
     change, error = curves.trend(half)
-    fell = change < -max(4 * error, 0.01 * level)
+    fell = curves.falls(half, 0.01) or change < -max(4 * error, 0.01 * level)
     end = curves.mean(int(curves.edges[-6]), len(curves.loss))
     if end < 0.97 * level or fell:
         return None
@@ -99,44 +99,38 @@ def not_learning(curves: Curves) -> Finding | None:
 
 
 def rate_too_low(curves: Curves) -> Finding | None:
-    """The loss falls slowly along a nearly straight line, and is not far yet.
+    """The loss falls slowly along a nearly straight line, or has not left a guess's behind yet.
 
     Learning at a good rate is fast at first and then slow: the second half of a run falls by much less than the first.
-    If it falls by half as much or more while most of the first loss is still there, the run has hardly begun.
+    If it falls by half as much or more while most of the first loss is still there, the run has hardly begun. Neither
+    has it if nine tenths of a guess's loss are still there, whatever the first updates gained, such as the balance of
+    the classes. If the rate was lowered at the end, the schedule decides, and nothing is said.
     """
-    middle = len(curves.blocks) // 2
-    first = float(curves.initial - curves.blocks[middle])
-    change, error = curves.trend(len(curves.loss) // 2)
-    if -change < max(4 * error, first / 2) or curves.end < 0.6 * curves.initial:
+    middle = len(curves.loss) // 2
+    first = float(curves.initial - curves.blocks[len(curves.blocks) // 2])
+    change, _ = curves.trend(middle)
+    if curves.spent or rate_too_high(curves) is not None or not curves.falls(middle, 0.01):
         return None
-    if curves.spent:  # then the schedule ended, and the rate in the first half decides nothing
+    straight = first > 0 and -change > first / 2 and curves.end > 0.6 * curves.initial
+    if not straight and curves.end < 0.9 * (curves.chance or curves.initial):
         return None
     text = (
-        f"the loss falls slowly and nearly straight: by {first:.3g} in the first half and {-change:.3g} in the second, "
-        f"from {curves.initial:.3g} to {curves.end:.3g}. Raise the rate, by 3 to 10 times."
+        f"the loss falls slowly: by {first:.3g} in the first half and {-change:.3g} in the second, from "
+        f"{curves.initial:.3g} to {curves.end:.3g}. Raise the rate, by 3 to 10 times."
     )
     return Finding("rate too low", text, {"first half": first, "second half": -change, "end": curves.end})
 
 
 def still_falling(curves: Curves) -> Finding | None:
-    """Over the last third of the run the loss fell by a fifteenth of itself, and evaluations fell too.
+    """Over the last third of the run the loss fell by a twentieth of itself, and evaluations, if there are, fell too.
 
-    The fall must be four times its error. With evaluations, twice is enough if the last one is the lowest and 3 % below
-    what it was before that third: both together are as rare by chance. Not said if the rate has come to its end, as a
-    longer schedule is another run, nor if the rate is too low, which says it already.
+    Not said if the rate has come to its end, as a longer schedule is another run, nor if the rate is too low, which
+    says it already.
     """
     start = int(curves.edges[-7])
-    change, error = curves.trend(start)
-    losses, steps = curves.history.eval_loss, curves.history.eval_step
-    supported = None
-    if len(losses) >= 3 and steps[0] <= start:
-        before = losses[steps <= start][-1]
-        supported = bool(losses[-1] <= losses.min() and losses[-1] < 0.97 * before)
-    enough = 4 * error if supported is None else 2 * error
-    if curves.spent or curves.restarts or supported is False or -change < max(enough, curves.end / 15):
+    if curves.spent or curves.restarts or not curves.falls(start, 0.05) or rate_too_low(curves) is not None:
         return None
-    if rate_too_low(curves) is not None:
-        return None
+    change, _ = curves.trend(start)
     text = (
         f"over the last {len(curves.loss) - start} updates the loss still fell by {-change:.3g}, to {curves.end:.3g}. "
         "Train longer."
@@ -150,16 +144,16 @@ def plateau(curves: Curves) -> Finding | None:
     Where less than a tenth of the first loss is left, the run has simply done its work.
     """
     start = int(curves.edges[-7])
-    change, error = curves.trend(start)
+    change, _ = curves.trend(start)
     lowered = curves.rate is not None and curves.rate[-1] < curves.rate.max() / 2
     fell_before = curves.initial - curves.end > 0.1 * curves.initial
     if lowered or curves.restarts or not fell_before or curves.end < 0.1 * curves.initial:
         return None
-    if not flat(change, error, curves.end) or change > 0.1 * curves.end:
+    if not flat(curves, start) or change > 0.1 * curves.end:
         return None
     since = start
     for edge in curves.edges[1:-7]:
-        if flat(*curves.trend(int(edge)), curves.end):
+        if flat(curves, int(edge)):
             since = int(edge)
             break
     text = (
@@ -170,12 +164,15 @@ def plateau(curves: Curves) -> Finding | None:
     return Finding("plateau", text, {"since": since + 1, "level": curves.end, "change": change}, serious=False)
 
 
-def flat(change: float, error: float, level: float) -> bool:
-    """Whether a loss does not fall: by less than 3 % of itself, or not beyond twice the error of its change.
+def flat(curves: Curves, start: int) -> bool:
+    """Whether the loss does not fall from `start` on: by less than 3 % of itself, or not beyond twice its error.
 
-    If that error is itself above 5 %, the batches are too noisy to say so.
+    If that error is above 5 %, or above a tenth of what the run gained, the batches are too noisy to say so; and
+    evaluations that fall by 5 % say no.
     """
-    return error < 0.05 * level and -change < max(2 * error, 0.03 * level)
+    change, error = curves.trend(start)
+    seen = error < min(0.05 * curves.end, 0.1 * (curves.initial - curves.end))
+    return seen and -change < max(2 * error, 0.03 * curves.end) and not curves.evaluations_fall(start, 0.05)
 
 
 def unstable_restarts(curves: Curves) -> Finding | None:

@@ -85,6 +85,28 @@ class Curves:
         rest = part - part.mean() - change * x
         return change, float(np.std(rest)) * math.sqrt(12 / len(part))
 
+    def evaluations_fall(self, start: int, share: float) -> bool | None:
+        """Whether the last evaluation is the lowest, and below the last one before update `start` by this share of it.
+
+        None if that cannot be known: fewer than three evaluations, or none before `start`.
+        """
+        losses, steps = self.history.eval_loss, self.history.eval_step
+        if len(losses) < 3 or steps[0] > start or self.restarts:
+            return None
+        before = losses[steps <= start][-1]
+        return bool(losses[-1] <= losses.min() and losses[-1] < (1 - share) * before)
+
+    def falls(self, start: int, share: float) -> bool:
+        """Whether the loss falls from `start` on, by this share of itself at the end and beyond its error.
+
+        By four times the error; or by twice where evaluations fall as well, since both are as rare by chance. If they
+        can be compared and do not fall, it does not.
+        """
+        change, error = self.trend(start)
+        supported = self.evaluations_fall(start, share / 2)
+        times = 4 if supported is None else 2
+        return supported is not False and -change > max(times * error, share * self.end)
+
     @property
     def rate(self) -> np.ndarray | None:
         """float64 [n]: the learning rates; None if they are not known."""
