@@ -125,7 +125,7 @@ def diagnose(history: History, *, num_classes: int | None = None, diverged: str 
         smooth = np.asarray(history.loss, np.float64)
         return Diagnosis((first,) if first else (), missing, history.step, smooth, smooth, math.nan, history)
     found = [finding for rule in ALWAYS if (finding := rule(curves)) is not None]
-    if not {"diverging", "not learning"} & {finding.name for finding in found}:
+    if not {"diverging", "not learning", "unstable restarts"} & {finding.name for finding in found}:
         found += [finding for rule in IF_IT_LEARNED if (finding := rule(curves)) is not None]
     found.sort(key=lambda finding: not finding.serious)
     return Diagnosis(tuple(found), missing, history.step, curves.loss, curves.smooth, curves.noise, history)

@@ -80,14 +80,13 @@ def not_learning(curves: Curves) -> Finding | None:
     Three per cent below log C is soon reached by learning how frequent the classes are. Without the number of classes
     only a loss that stands where it began is known to be one of nothing learned.
     """
-    if diverging(curves) is not None:
-        return None
     level = curves.chance if curves.chance is not None else curves.initial
     half = len(curves.loss) // 2
     change, error = curves.trend(half)
     fell = curves.falls(half, 0.01) or change < -max(4 * error, 0.01 * level)
     end = curves.mean(int(curves.edges[-6]), len(curves.loss))
-    if end < 0.97 * level or fell:
+    learned_before = diverging(curves) is not None or curves.blocks.min() < 0.9 * level
+    if end < 0.97 * level or fell or learned_before:
         return None
     where = f"log C = {level:.3g}, that of a guess" if curves.chance is not None else f"{level:.3g}, where it began"
     text = (
@@ -165,14 +164,14 @@ def plateau(curves: Curves) -> Finding | None:
 
 
 def flat(curves: Curves, start: int) -> bool:
-    """Whether the loss does not fall from `start` on: by less than 3 % of itself, or not beyond twice its error.
+    """Whether the loss does not fall from `start` on: by less than 5 % of itself, or not beyond twice its error.
 
     If that error is above 5 %, or above a tenth of what the run gained, the batches are too noisy to say so; and
     evaluations that fall by 5 % say no.
     """
     change, error = curves.trend(start)
     seen = error < min(0.05 * curves.end, 0.1 * (curves.initial - curves.end))
-    return seen and -change < max(2 * error, 0.03 * curves.end) and not curves.evaluations_fall(start, 0.05)
+    return seen and -change < max(2 * error, 0.05 * curves.end) and not curves.evaluations_fall(start, 0.05)
 
 
 def unstable_restarts(curves: Curves) -> Finding | None:
