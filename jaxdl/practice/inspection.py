@@ -17,13 +17,13 @@ from jaxdl.data import Dataset, Stream
 from jaxdl.models import unstack_blocks
 from jaxdl.modules import apply_model
 from jaxdl.optim.requests import requests
+from jaxdl.practice.columns import text_table
 from jaxdl.practice.findings import Finding
 from jaxdl.practice.inputs import batch_of, variables_of
 from jaxdl.practice.inspection_pictures import plot_inspection
 from jaxdl.practice.inspection_verdict import judge, verdict_of
 from jaxdl.practice.sites import Site, look, unrolled
 from jaxdl.program_cache import remembered
-from jaxdl.practice.columns import text_table
 from jaxdl.train import TrainState, cross_entropy, make_step
 from jaxdl.train.losses import Loss
 from jaxdl.train.state import check_state, check_tx, check_variables

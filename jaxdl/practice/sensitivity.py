@@ -178,7 +178,8 @@ def occlusion(
     Raises:
       ValueError: an argument is wrong.
 
-    Reference: Zeiler and Fergus, `Visualizing and Understanding Convolutional Networks`, 2013 (arXiv 1311.2901), sec. 4.
+    Reference: Zeiler and Fergus, `Visualizing and Understanding Convolutional Networks`, 2013 (arXiv 1311.2901), sec.
+    4.
     """
     check_model("occlusion", model)
     image = check_images("occlusion", image)

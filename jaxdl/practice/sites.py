@@ -18,14 +18,12 @@ from jax.extend.core import Jaxpr, Literal
 from jaxdl.arguments import require
 from jaxdl.models import ResNet, unstack_blocks
 
-_FUNCTIONS = frozenset(
-    "relu relu6 leaky_relu elu selu celu gelu silu swish mish hard_tanh hard_sigmoid hard_silu hard_swish softplus "
-    "soft_sign squareplus".split()
-)
+_FUNCTIONS = ("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish", "mish", "hard_tanh")
+_FUNCTIONS += ("hard_sigmoid", "hard_silu", "hard_swish", "softplus", "soft_sign", "squareplus")
 _MODULES = ("PReLU",)
 _SATURATING = {"tanh": "tanh", "logistic": "sigmoid"}
 _INLINED = ("jit", "pjit", "closed_call", "remat", "remat2", "checkpoint")
-_MARK = "jaxdl.practice "
+_MARK = "jaxdl.practice"
 
 
 class Site(NamedTuple):
@@ -59,7 +57,6 @@ def look(
     Returns:
       f's result, the sites in the order of their computation, and their values [batch, ...].
     """
-    modules: dict[str, tuple[str, str, str]] = {}
 
     def mark(call, arguments, keywords, context):
         output = call(*arguments, **keywords)
@@ -69,13 +66,12 @@ def look(
         own = jax.tree.leaves([leaf for leaf in module.variables.get("params", {}).values() if hasattr(leaf, "ndim")])
         kind = type(module).__name__
         role = "activation" if kind in _MODULES else "layer" if any(leaf.ndim > 1 for leaf in own) else "module"
-        number = f"{_MARK}{len(modules)}"
-        modules[number] = ("/".join(module.path), kind, role)
-        return checkpoint_name(output, number)
+        return checkpoint_name(output, "|".join([_MARK, "/".join(module.path), kind, role]))
 
     with nn.intercept_methods(mark):
-        program, result = jax.make_jaxpr(f, return_shape=True)(*args)
-    walk = _Walk(batch, modules, shift)
+        # A new function each time: of one that was traced before JAX remembers the program, without marks.
+        program, result = jax.make_jaxpr(lambda *args: f(*args), return_shape=True)(*args)
+    walk = _Walk(batch, shift)
     flat = walk.run(program.jaxpr, program.consts, jax.tree.leaves(args), "")
     return jax.tree.unflatten(jax.tree.structure(result), flat), walk.sites, walk.values
 
@@ -94,10 +90,10 @@ def find_site(function: str, sites: Sequence[Site], layer: Any) -> int:
 class _Walk:
     """Evaluates a program and its calls, equation by equation, and keeps the values of the sites."""
 
-    def __init__(self, batch: int, modules: Mapping[str, tuple[str, str, str]], shift: Sequence[jax.Array] | None):
+    def __init__(self, batch: int, shift: Sequence[jax.Array] | None):
         self.sites: list[Site] = []
         self.values: list[jax.Array] = []
-        self._batch, self._modules, self._shift = batch, modules, shift
+        self._batch, self._shift = batch, shift
         self._names: Counter = Counter()
 
     def run(self, jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], scope: str) -> list[Any]:
@@ -115,9 +111,9 @@ class _Walk:
             else:
                 found = equation.primitive.bind(*given, **equation.primitive.get_bind_params(equation.params))
                 found = list(found) if equation.primitive.multiple_results else [found]
-            module = self._modules.get(equation.params.get("name", "")) if equation.primitive.name == "name" else None
-            if module is not None:
-                found = [self._see(found[0], *module)]
+            mark = equation.params["name"].split("|") if equation.primitive.name == "name" else []
+            if mark[:1] == [_MARK]:
+                found = [self._see(found[0], *mark[1:])]
             elif kind is not None:
                 found = [self._see(found[0], self._place(path, kind), kind, "activation")]
             known.update(zip(equation.outvars, found, strict=True))
