@@ -246,7 +246,7 @@ def test_saturated(fashion):
     # Independently: the inputs of the second tanh have a deviation of about sqrt(48), so most lie beyond arctanh(0.98).
     assert 0.6 < found["tanh_1"].saturated < 0.85
     assert "tanh" in found.verdict
-    assert names(deep(fashion[0], "tanh", normal(1 / math.sqrt(48)))) == []
+    assert names(deep(fashion[0], "tanh", lambda name, leaf: leaf / math.sqrt(2))) == []
 
 
 def test_activations_and_gradients_vanish_and_explode(fashion):

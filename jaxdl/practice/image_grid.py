@@ -65,13 +65,14 @@ def show_tiles(
     figure = Figure(figsize=size, layout="constrained", dpi=130)
     figure.suptitle(title, fontsize=10, wrap=True)
     grid = figure.subplots(len(rows), columns, squeeze=False)
-    drawn = None
+    drawn, kept = None, []
     for r, axes_of_row in enumerate(grid):
         for c, axes in enumerate(axes_of_row):
             axes.set(xticks=[], yticks=[])
             if c >= len(rows[r]):
                 axes.remove()
                 continue
+            kept.append(axes)
             drawn = axes.imshow(rows[r][c], interpolation="nearest", **(colours or {}))
             axes.spines[:].set_visible(False)
             if captions:
@@ -79,7 +80,7 @@ def show_tiles(
             if names and c == 0:
                 axes.set_ylabel(names[r], fontsize=8, rotation=0, ha="right", va="center")
     if bar and drawn is not None:
-        figure.colorbar(drawn, ax=grid.ravel().tolist(), label=bar, shrink=0.8)
+        figure.colorbar(drawn, ax=kept, label=bar, shrink=0.8)
     figure.savefig(Path(path))
 
 

@@ -221,7 +221,7 @@ def inspect(
     check_key("inspect", "key", key)
     shapes = check_on_batch("inspect", task, examples, None, augmented=False)
     check_variables("inspect", model, collections, shapes)
-    check_class_numbers("inspect", task, shapes.outputs, np.asarray(jax.tree.leaves(examples.targets)[0]))
+    check_class_numbers("inspect", task, shapes.outputs, jax.tree.map(np.asarray, examples.targets))
     ratios = {} if tx is None else _update_ratios(task, variables, tx, examples)
     model, collections = unrolled(model, collections)
     task = dataclasses.replace(task, model=model)
@@ -242,7 +242,7 @@ def inspect(
 def _program(task: Task, train: bool, structure: Any, kinds: tuple) -> tuple[tuple[Site, ...], Any]:
     """The sites of a model, and a compiled function that gives the loss, what is at the sites, and norms of weights."""
     structs = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
-    size = len(jax.tree.leaves(structs[1])[0].shape) and jax.tree.leaves(structs[1])[0].shape[0]
+    size = jax.tree.leaves(structs[1])[0].shape[0]
 
     def forward(variables, inputs, key):
         carried = [name for name in variables if name != "params"]

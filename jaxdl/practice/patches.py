@@ -151,13 +151,14 @@ def top_patches(
     check_integer("top_patches", "batch_size", batch_size, at_least=1)
     images, size = dataset.images, min(batch_size, len(dataset))
     program = layer_program("top_patches", model, variables, preprocess or dataset.standardize, layer)
-    best, places, layout = [], [], None
+    example = jax.ShapeDtypeStruct((size, *dataset.image_shape), images.dtype)
+    *layout, channels = jax.eval_shape(program, example).shape[1:]
+    chosen = _units(units, channels)
+    best, places = [], []
     for start in range(0, len(images), size):
         rows = np.minimum(np.arange(start, start + size), len(images) - 1)  # all batches have one shape
         values = program(jnp.asarray(images[rows]))
-        chosen = _units(units, values.shape[-1])
-        layout = values.shape[1:-1]
-        flat = values.reshape(size, -1, values.shape[-1])[:, :, np.array(chosen)]
+        flat = values.reshape(size, -1, channels)[:, :, np.array(chosen)]
         best.append(np.asarray(jnp.max(flat, 1), np.float32)[: len(images) - start])
         places.append(np.asarray(jnp.argmax(flat, 1))[: len(images) - start])
     best, places = np.concatenate(best), np.concatenate(places)
@@ -195,8 +196,8 @@ def _units(units: Any, channels: int) -> tuple[int, ...]:
     return tuple(map(int, given))
 
 
-def _patch(images, row: int, value: float, place: int, layout: tuple[int, ...], field: ReceptiveField) -> Patch:
-    position = tuple(int(i) for i in np.unravel_index(place, layout)) if layout else ()
+def _patch(images, row: int, value: float, place: int, layout: Sequence[int], field: ReceptiveField) -> Patch:
+    position = tuple(int(i) for i in np.unravel_index(place, tuple(layout))) if layout else ()
     y, x = position or (0, 0)
     top, bottom, left, right = (int(bound) for bound in (*field.rows[y], *field.columns[x]))
     return Patch(row, float(value), position, (top, bottom, left, right), images[row, top:bottom, left:right])
