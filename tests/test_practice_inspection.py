@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import numbers, random_dataset, small_resnet
+from helpers import numbers, random_dataset, shapes_filled, small_resnet
 
 from jaxdl import data, models, optim, practice, train, transfer
 from jaxdl.models import layers
@@ -161,38 +161,47 @@ def test_update_ratios_are_those_of_the_next_step(small):
             np.testing.assert_allclose(weight.update_ratio, 0.5 * weight.gradient_norm / weight.norm, rtol=1e-3)
 
 
-def test_modules_of_a_resnet_are_those_that_flax_captures():
-    """In training, against `capture_intermediates`; a scanned net gives the same, block by block."""
-    model = small_resnet(blocks=3)
+def resnet_batch():
     rng = np.random.default_rng(0)
-    batch = (rng.normal(size=(6, 8, 8, 3)).astype(np.float32), rng.integers(0, 10, 6).astype(np.int32))
-    tx = optim.momentum(0.01)
-    state = train.init_state(model, tx, jax.random.key(0), (8, 8, 3))
-    found = practice.inspect(model, state, batch, tx=tx)
+    return rng.normal(size=(6, 8, 8, 3)).astype(np.float32), rng.integers(0, 10, 6).astype(np.int32)
+
+
+def test_modules_of_a_resnet_are_those_that_flax_captures():
+    """In training, against `capture_intermediates`."""
+    model, batch = small_resnet(), resnet_batch()
+    variables = shapes_filled(model, (8, 8, 3))
+    found = practice.inspect(model, variables, batch)
 
     @jax.jit
     def capture(variables, x):
-        _, seen = model.apply(
-            variables, x, train=True, capture_intermediates=True, mutable=["batch_stats", "intermediates"]
-        )
+        mutable = ["batch_stats", "intermediates"]
+        _, seen = model.apply(variables, x, train=True, capture_intermediates=True, mutable=mutable)
         return seen["intermediates"]
 
-    seen = capture(state.variables, batch[0])
-    checked = 0
-    for layer in found.layers:
-        if layer.role == "activation":
-            continue
+    seen = capture(variables, batch[0])
+    modules = [layer for layer in found.layers if layer.role != "activation"]
+    assert len(modules) == 2 + 5 + 1  # stem; two convolutions, two norms and the block; head
+    for layer in modules:
         node = seen
         for name in layer.name.split("/"):
             node = node[name]
         (value,) = node["__call__"]
         expected = jnp.mean(value), jnp.std(value)
         np.testing.assert_allclose((layer.activation.mean, layer.activation.std), expected, rtol=1e-4, atol=1e-5)
-        checked += 1
-    assert checked == 2 + 3 * 5 + 1  # stem, blocks of two convolutions, two norms and their sum, head
-    assert sum(layer.kind == "relu" for layer in found.layers) == 1 + 3 * 2
-    scanned = model.clone(scan=True)
-    stacked = models.stack_blocks(state.variables)
+    assert [layer.name for layer in found.layers if layer.kind == "relu"] == [
+        "relu_0",
+        "stage1_block1/relu_0",
+        "stage1_block1/relu_1",
+    ]
+
+
+@pytest.mark.slow
+def test_a_scanned_resnet_is_inspected_block_by_block():
+    """The same numbers as of the net that is not scanned, updates too."""
+    model, tx, batch = small_resnet(blocks=3), optim.momentum(0.01), resnet_batch()
+    state = train.init_state(model, tx, jax.random.key(0), (8, 8, 3))
+    found = practice.inspect(model, state, batch, tx=tx)
+    scanned, stacked = model.clone(scan=True), models.stack_blocks(state.variables)
     scan_state = train.init_state(scanned, tx, jax.random.key(0), (8, 8, 3), variables=stacked)
     other = practice.inspect(scanned, scan_state, batch, tx=tx)
     assert [layer.name for layer in other.layers] == [layer.name for layer in found.layers]
@@ -530,7 +539,7 @@ def test_mistakes_of_a_stream_are_those_of_its_images(tmp_path):
             Image.fromarray(image).save(folder / f"{number:02}.png")
     view = data.DecodeCenterCrop(16, 16)
     _, stream = data.folder(tmp_path, train_view=view, test_view=view, workers=0)
-    memory = data.from_arrays(images, np.arange(12) // 6, class_names=("a", "b"), standardize=stream.standardize)
+    memory = data.from_arrays(images, np.arange(12) // 6, classes=("a", "b"), standardize=stream.standardize)
     model = models.mlp(2, widths=(4,))
     variables = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
     a, b = (practice.mistakes(model, variables, part, most=3) for part in (stream, memory))

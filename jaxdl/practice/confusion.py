@@ -142,7 +142,7 @@ def mistakes(
     check_integer("mistakes", "most", most, at_least=1)
     require(
         bool(dataset.class_names),
-        f"mistakes: the data set must have classes, got {dataset!r}; pass class_names to data.from_arrays",
+        f'mistakes: the data set must have classes, got {dataset!r}; pass classes=("cat", "dog") to data.from_arrays',
     )
     member = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], variables_of("mistakes", variables))
     (probabilities,) = ensemble.probabilities(model, member, dataset, batch_size=batch_size, preprocess=preprocess)
