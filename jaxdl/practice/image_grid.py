@@ -55,32 +55,37 @@ def show_tiles(
       colours: `cmap`, `vmin` and `vmax` of numbers.
       bar: what the colours mean; with it a colour bar is drawn.
     """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
     columns = max(map(len, rows))
-    shape = rows[0][0].shape
-    height = tile * shape[0] / shape[1] + (0.36 if captions else 0.06)
-    margin = (0.012 * 8 * max(map(len, names)) if names else 0.0) + (0.9 if bar else 0.0)
-    size = (max(4.5, tile * columns + margin), height * len(rows) + 0.75)
-    figure = Figure(figsize=size, layout="constrained", dpi=130)
+    ratio = max(image.shape[0] / image.shape[1] for row in rows for image in row)
+    lines = max((text.count("\n") + 1 for texts in captions or [] for text in texts), default=0)
+    gap = 0.06  # in widths of a tile, as all lengths here
+    above = gap + 0.13 * lines / tile
+    before = 0.085 * max(map(len, names)) / tile if names else 0.0
+    size = before + columns * (1 + gap), len(rows) * (ratio + above)
+    figure = Figure(
+        figsize=(max(4.5, tile * size[0] + (1.0 if bar else 0.2)), tile * size[1] + 0.6), layout="constrained", dpi=150
+    )
     figure.suptitle(title, fontsize=10, wrap=True)
-    grid = figure.subplots(len(rows), columns, squeeze=False)
-    drawn, kept = None, []
-    for r, axes_of_row in enumerate(grid):
-        for c, axes in enumerate(axes_of_row):
-            axes.set(xticks=[], yticks=[])
-            if c >= len(rows[r]):
-                axes.remove()
-                continue
-            kept.append(axes)
-            drawn = axes.imshow(rows[r][c], interpolation="nearest", **(colours or {}))
-            axes.spines[:].set_visible(False)
+    axes = figure.subplots()  # one for all tiles: to lay out hundreds takes long
+    colours = colours or {}
+    for r, row in enumerate(rows):
+        top = r * (ratio + above) + above
+        if names:
+            axes.text(-0.1, top + ratio / 2, names[r], fontsize=8, ha="right", va="center")
+        for c, image in enumerate(row):
+            left, high = c * (1 + gap), image.shape[0] / image.shape[1]
+            axes.imshow(image, extent=(left, left + 1, top + high, top), interpolation="nearest", **colours)
             if captions:
-                axes.set_title(captions[r][c], fontsize=7, pad=2)
-            if names and c == 0:
-                axes.set_ylabel(names[r], fontsize=8, rotation=0, ha="right", va="center")
-    if bar and drawn is not None:
-        figure.colorbar(drawn, ax=kept, label=bar, shrink=0.8)
+                axes.text(left + 0.5, top - 0.02, captions[r][c], fontsize=7, ha="center", va="bottom")
+    axes.set(xlim=(-before - gap, columns * (1 + gap)), ylim=(size[1] + gap, 0), aspect="equal")
+    axes.axis("off")
+    if bar:
+        norm = Normalize(colours["vmin"], colours["vmax"])
+        figure.colorbar(ScalarMappable(norm, colours["cmap"]), ax=axes, label=bar, shrink=0.8)
     figure.savefig(Path(path))
 
 

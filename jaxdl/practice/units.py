@@ -80,12 +80,11 @@ class FeatureMaps:
             colours = {"cmap": "PuOr", "vmin": -reach, "vmax": reach}
         else:
             colours = {"cmap": "viridis", "vmin": 0.0, "vmax": high or 1.0}
-        tiles = [*maps, displayable(self.image)]
-        captions = [*(f"channel {c}" for c in range(len(maps))), "the image"]
+        tiles = [displayable(self.image), *maps]
+        captions = ["the image", *(f"channel {c}" for c in range(len(maps)))]
         columns = math.ceil(math.sqrt(1.6 * len(tiles)))
         title = f"{self.layer}: {_of(len(maps), self.maps.shape[-1])} feature maps"
-        # The image is the last tile, so the colour bar is that of the maps.
-        rows, texts = in_rows(tiles[-1:] + tiles[:-1], columns), in_rows(captions[-1:] + captions[:-1], columns)
+        rows, texts = in_rows(tiles, columns), in_rows(captions, columns)
         show_tiles(path, title, rows, captions=texts, tile=0.95, colours=colours, bar="activation")
 
 
