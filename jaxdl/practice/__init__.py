@@ -2,8 +2,9 @@
 
 from jaxdl.practice.confusion import Mistakes, mistakes
 from jaxdl.practice.findings import Finding
-from jaxdl.practice.inspection import Distribution, Inspection, LayerReport, WeightReport, inspect
+from jaxdl.practice.inspection import inspect
 from jaxdl.practice.inspector import Inspector
+from jaxdl.practice.layer_reports import Distribution, Inspection, LayerReport, WeightReport
 from jaxdl.practice.patches import Patch, ReceptiveField, TopPatches, receptive_field, top_patches
 from jaxdl.practice.sensitivity import Occlusion, Saliency, occlusion, saliency
 from jaxdl.practice.units import FeatureMaps, Filters, feature_maps, filters

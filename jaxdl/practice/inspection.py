@@ -2,9 +2,8 @@
 
 import dataclasses
 import math
-import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,150 +11,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdl.arguments import check_flag, check_key, require
+from jaxdl.arguments import check_flag, check_key
 from jaxdl.data import Dataset, Stream
-from jaxdl.models import unstack_blocks
 from jaxdl.modules import apply_model
-from jaxdl.optim.requests import requests
-from jaxdl.practice.columns import text_table
-from jaxdl.practice.findings import Finding
 from jaxdl.practice.inputs import batch_of, variables_of
-from jaxdl.practice.inspection_pictures import plot_inspection
 from jaxdl.practice.inspection_verdict import judge, verdict_of
+from jaxdl.practice.layer_reports import Distribution, Inspection, LayerReport, WeightReport
 from jaxdl.practice.sites import Site, look, unrolled
+from jaxdl.practice.update_ratios import ratios_of
 from jaxdl.program_cache import remembered
-from jaxdl.train import TrainState, cross_entropy, make_step
+from jaxdl.train import TrainState, cross_entropy
 from jaxdl.train.losses import Loss
-from jaxdl.train.state import check_state, check_tx, check_variables
+from jaxdl.train.state import check_variables
 from jaxdl.train.task import Preprocess, Task, check_class_numbers, check_on_batch, make_task
 from jaxdl.tree import path_name
 from jaxdl.typing import Batch
 
 _SAMPLE = 4096  # numbers of each layer that are kept for histograms
-
-
-class Distribution(NamedTuple):
-    """The numbers of a layer for all examples of a batch, units and positions."""
-
-    mean: float
-    std: float
-    norm: float  # the root of the mean over the examples of the squared L2 norm
-    zeros: float  # share of numbers that are exactly 0
-    sample: np.ndarray  # float32 [at most 4096], for histograms: all numbers, or some drawn at random
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerReport:
-    """What was seen of a layer, or of a nonlinearity.
-
-    Attributes:
-      name: its path, as in "stage1_block1/conv1"; nonlinearities have a number: "stage1_block1/relu_0".
-      kind: the module's class or the function's name: "Conv", "relu".
-      role: "layer" (it has a kernel), "activation" (a nonlinearity) or "module" (any other).
-      shape: of its output for one example.
-      activation: its output.
-      gradient: the gradient of the batch's mean loss with respect to its output.
-      saturated: of tanh and sigmoid the share of outputs within 2 % of an end: |tanh| > 0.98, sigmoid < 0.02 or > 0.98;
-        None for what does not saturate.
-      dead: of a nonlinearity bool [units], whether a unit (a channel) is 0 for all examples at all positions; else
-        None.
-    """
-
-    name: str
-    kind: str
-    role: str
-    shape: tuple[int, ...]
-    activation: Distribution
-    gradient: Distribution
-    saturated: float | None
-    dead: np.ndarray | None
-
-    @property
-    def dead_share(self) -> float:
-        """The share of dead units; 0 where units cannot be dead."""
-        return 0.0 if self.dead is None else float(np.mean(self.dead))
-
-
-class WeightReport(NamedTuple):
-    """What was seen of a parameter."""
-
-    name: str  # its path, as in "head/kernel"
-    shape: tuple[int, ...]
-    norm: float  # L2 norm
-    gradient_norm: float  # of the gradient of the batch's mean loss, and of losses that the model sows
-    update_ratio: float | None  # norm of the next update / norm; None if it was not asked for or is frozen
-
-
-@dataclasses.dataclass(frozen=True)
-class Inspection:
-    """What `inspect` saw; prints as the verdict and two tables.
-
-    Attributes:
-      layers: modules and nonlinearities in the order of their computation.
-      weights: the parameters.
-      loss: mean loss of the batch.
-      examples: in the batch.
-      findings: what is amiss; empty if all is well.
-      verdict: the same in words, with the numbers.
-    """
-
-    layers: tuple[LayerReport, ...]
-    weights: tuple[WeightReport, ...]
-    loss: float
-    examples: int
-    findings: tuple[Finding, ...]
-    verdict: str
-
-    def __getitem__(self, name: str) -> LayerReport:
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        raise ValueError(f"Inspection: there is no layer {name!r}; there are {', '.join(x.name for x in self.layers)}")
-
-    def table(self) -> str:
-        """Two tables: of the layers, and of the weights."""
-
-        def percent(share):
-            return "" if share is None else f"{100 * share:.1f}"
-
-        layers = [
-            (
-                layer.name,
-                layer.kind,
-                " x ".join(map(str, layer.shape)),
-                f"{layer.activation.mean:.3g}",
-                f"{layer.activation.std:.3g}",
-                percent(layer.activation.zeros),
-                percent(layer.saturated),
-                percent(None if layer.dead is None else layer.dead_share),
-                f"{layer.gradient.std:.2e}",
-                f"{layer.gradient.norm:.2e}",
-            )
-            for layer in self.layers
-        ]
-        weights = [
-            (
-                w.name,
-                f"{w.norm:.3g}",
-                f"{w.gradient_norm:.2e}",
-                "" if w.update_ratio is None else f"{w.update_ratio:.1e}",
-            )
-            for w in self.weights
-        ]
-        header = ("layer", "kind", "output", "mean", "std", "zeros %", "saturated %", "dead %", "grad std", "grad norm")
-        return "\n\n".join(
-            [
-                text_table(header, layers, left=2),
-                text_table(("weight", "norm", "gradient norm", "update / weight"), weights),
-            ]
-        )
-
-    def __str__(self) -> str:
-        return f"{self.verdict}\n\n{self.table()}"
-
-    def plot(self, path: str | os.PathLike) -> None:
-        """Draws histograms of activations and gradients over depth, their sizes, and the update ratios, to a PNG."""
-        plot_inspection(path, self)
 
 
 def inspect(
@@ -222,8 +94,9 @@ def inspect(
     shapes = check_on_batch("inspect", task, examples, None, augmented=False)
     check_variables("inspect", model, collections, shapes)
     check_class_numbers("inspect", task, shapes.outputs, jax.tree.map(np.asarray, examples.targets))
-    ratios = {} if tx is None else _update_ratios(task, variables, tx, examples)
-    model, collections = unrolled(model, collections)
+    ratios = {} if tx is None else ratios_of(task, variables, tx, examples)
+    # During a training on several devices the state lies on all of them; the batch is small enough for one.
+    model, collections = unrolled(model, jax.device_put(collections, jax.local_devices()[0]))
     task = dataclasses.replace(task, model=model)
     leaves, structure = jax.tree.flatten((collections, examples))
     sites, program = _program(task, train, structure, tuple((leaf.shape, np.dtype(leaf.dtype)) for leaf in leaves))
@@ -323,38 +196,3 @@ def _report(site: Site, activation: Any, gradient: Any, saturated: Any, dead: An
 
 def _names(params: Any) -> list[tuple[str, tuple[int, ...]]]:
     return [(path_name(path), leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(params)]
-
-
-def _update_ratios(task: Task, state: Any, tx: optax.GradientTransformation, batch: Batch) -> dict[str, float]:
-    """The norm of the next update of each parameter that is not frozen, divided by the parameter's norm."""
-    check_tx("inspect", tx)
-    require(
-        isinstance(state, TrainState),
-        "inspect: the update that tx makes needs the training state, with the optimizer's state; pass the state in "
-        "the place of its variables, or leave tx out",
-    )
-    check_state("inspect", state)
-    here = jax.local_devices()[0]
-    step = make_step(task.model, tx, devices=[here], loss=task.loss, preprocess=task.preprocess)
-    # A step reuses the memory of the state that it is given.
-    reached, _ = step(jax.tree.map(jnp.copy, jax.device_put(state, here)), batch)
-    frozen = requests(state.params, state.opt_state).frozen
-    trained = jax.tree.map(lambda _: True, state.params) if frozen is None else jax.tree.map(lambda x: not x, frozen)
-    params, new = ({"params": jax.device_get(tree)} for tree in (state.params, reached.params))
-    if getattr(task.model, "scan", False) and unrolled(task.model, params)[0] is not task.model:
-        trained = jax.tree.map(lambda x, keep: np.full(x.shape, keep), params["params"], trained)
-        params, new = unstack_blocks(params), unstack_blocks(new)
-        trained = unstack_blocks({"params": trained})["params"]
-    found = {}
-    for (path, old), after, free in zip(
-        jax.tree_util.tree_leaves_with_path(params["params"]),
-        jax.tree.leaves(new["params"]),
-        jax.tree.leaves(trained),
-        strict=True,
-    ):
-        before = np.asarray(old, np.float64)
-        if np.all(free):
-            with np.errstate(divide="ignore", invalid="ignore"):
-                change = np.asarray(after, np.float64) - before
-                found[path_name(path)] = float(np.linalg.norm(change) / np.linalg.norm(before))
-    return found

@@ -10,8 +10,9 @@ import numpy as np
 import optax
 
 from jaxdl.arguments import check_integer, require
-from jaxdl.practice.inspection import Inspection, inspect
+from jaxdl.practice.inspection import inspect
 from jaxdl.practice.inspection_verdict import series
+from jaxdl.practice.layer_reports import Inspection
 from jaxdl.train import Evaluated, TrainState, cross_entropy
 from jaxdl.train.losses import Loss
 from jaxdl.train.task import Preprocess
