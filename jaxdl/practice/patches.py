@@ -51,13 +51,14 @@ class TopPatches:
     patches: tuple[tuple[Patch, ...], ...]
 
     def plot(self, path: str | os.PathLike) -> None:
-        """Draws a row of patches for each unit to a PNG; where a unit sees beyond the image's edge it is white."""
+        """Draws a row of patches for each unit to a PNG; where a unit sees beyond the image's edge it is grey."""
         everything = [patch.pixels.shape for patches in self.patches for patch in patches]
         height, width = max(shape[0] for shape in everything), max(shape[1] for shape in everything)
         rows = [[_framed(patch, height, width) for patch in patches] for patches in self.patches]
         captions = [[f"{patch.value:.3g}" for patch in patches] for patches in self.patches]
         names = [f"unit {unit}" for unit in self.units]
-        title = f"{self.layer}: patches that move a unit most, with its activation ({height} x {width} pixels)"
+        about = f"with its activation ({height} x {width} pixels; what is beyond the image is grey)"
+        title = f"{self.layer}: patches that move a unit most, {about}"
         show_tiles(path, title, rows, captions=captions, names=names, tile=0.8)
 
 
@@ -204,9 +205,9 @@ def _patch(images, row: int, value: float, place: int, layout: Sequence[int], fi
 
 
 def _framed(patch: Patch, height: int, width: int) -> np.ndarray:
-    """A patch on white, where the image ends before what the unit sees."""
+    """A patch on grey, which shows where the image ends before what the unit sees."""
     shown_pixels = displayable(patch.pixels)
-    frame = np.ones((height, width, 3))
+    frame = np.full((height, width, 3), 0.8)
     top = height - len(shown_pixels) if patch.box[0] == 0 else 0
     left = width - shown_pixels.shape[1] if patch.box[2] == 0 else 0
     frame[top : top + len(shown_pixels), left : left + shown_pixels.shape[1]] = shown_pixels

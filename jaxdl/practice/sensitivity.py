@@ -79,6 +79,7 @@ class Occlusion:
     def plot(self, path: str | os.PathLike, class_names: Sequence[str] = ()) -> None:
         """Draws the image, and the probability by the place of the square's centre, to a PNG."""
         from matplotlib.figure import Figure
+        from matplotlib.patches import Rectangle
 
         name = _name(self.label, class_names)
         figure = Figure(figsize=(8, 3.9), layout="constrained", dpi=130)
@@ -92,12 +93,10 @@ class Occlusion:
         mesh = right.pcolormesh(x, y, self.probabilities, cmap="viridis", vmin=0, vmax=1, alpha=0.8, linewidth=0)
         lowest = np.unravel_index(np.argmin(self.probabilities), self.probabilities.shape)
         corner = float(self.lefts[lowest[1]]), float(self.tops[lowest[0]])
-        from matplotlib.patches import Rectangle
-
-        for axes, colour in ((left, "#d55e00"), (right, "#d55e00")):
-            axes.add_patch(Rectangle(corner, self.size, self.size, fill=False, edgecolor=colour, linewidth=2))
+        for axes in (left, right):
+            axes.add_patch(Rectangle(corner, self.size, self.size, fill=False, edgecolor="#d55e00", linewidth=2))
             axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
-        right.set_title(f"covered; least, {self.probabilities.min():.3f}, with the framed square", fontsize=10)
+        right.set_title(f"by the centre of the square; least, framed: {self.probabilities.min():.3f}", fontsize=10)
         figure.colorbar(mesh, ax=right, label="probability")
         figure.savefig(Path(path))
 
