@@ -92,9 +92,8 @@ class Mistakes:
         axes.set_xticks(ticks, names, rotation=50, ha="right", rotation_mode="anchor", fontsize=size)
         axes.set_yticks(ticks, names, fontsize=size)
         axes.set(xlabel="said to be", ylabel="is")
-        axes.set_title(
-            f"{100 * self.error:.1f} % of {self.matrix.sum():,} are wrong. Numbers: percent of the row", fontsize=10
-        )
+        wrong_of_all = f"{100 * self.error:.1f} % of {self.matrix.sum():,} are wrong"
+        axes.set_title(f"{wrong_of_all}. Numbers: percent of the row; colours: mistakes alone", fontsize=10)
         figure.colorbar(image, ax=axes, label="share of the row that is wrong", shrink=0.8)
         figure.savefig(Path(path))
 
@@ -103,7 +102,7 @@ class Mistakes:
         require(len(self.rows) > 0, "Mistakes: there is no mistake to draw")
         tiles = [displayable(image) for image in self.images]
         captions = [
-            f"is {self.class_names[label]}\nsaid {self.class_names[said]}, {probability:.2f}"
+            f"is {self.class_names[label]}\nsaid {self.class_names[said]}, {100 * probability:.2f} %"
             for label, said, probability in zip(self.labels, self.predicted, self.probabilities, strict=True)
         ]
         columns = min(6, len(tiles))
