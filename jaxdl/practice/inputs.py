@@ -74,6 +74,6 @@ def check_images(function: str, images: Any, *, name: str = "image", axes: int =
 def check_label(function: str, label: Any, classes: int) -> None:
     """Raises `ValueError` unless a label is the number of a class."""
     require(
-        isinstance(label, int | np.integer) and not isinstance(label, bool) and 0 <= label < classes,
+        isinstance(label, int | np.integer) and not isinstance(label, bool) and bool(0 <= label < classes),
         f"{function}: label must be the number of a class in 0..{classes - 1}, got label={shown(label)}",
     )

@@ -188,7 +188,8 @@ def _norm(x: jax.Array) -> jax.Array:
 
 def _report(site: Site, activation: Any, gradient: Any, saturated: Any, dead: Any) -> LayerReport:
     def plain(numbers):
-        return Distribution(**{k: v if k == "sample" else float(v) for k, v in numbers.items()})
+        sample = numbers.pop("sample")
+        return Distribution(**{name: float(number) for name, number in numbers.items()}, sample=sample)
 
     share = None if saturated is None else float(saturated)
     return LayerReport(site.name, site.kind, site.role, site.shape[1:], plain(activation), plain(gradient), share, dead)

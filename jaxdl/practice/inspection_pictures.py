@@ -87,6 +87,6 @@ def _shares(axes: Any, layers: Sequence[Any]) -> None:
 
 def _name_layers(axes: Any, names: Sequence[str]) -> None:
     step = -(-len(names) // 24)
-    ticks = np.arange(0, len(names), step)
+    ticks = list(range(0, len(names), step))
     axes.set_xticks(ticks, [names[tick] for tick in ticks], rotation=60, ha="right", rotation_mode="anchor", fontsize=7)
     axes.set_xlim(-0.6, len(names) - 0.4)

@@ -109,10 +109,10 @@ def receptive_field(
         reached.ndim == 4,
         f"receptive_field: {layer} must give [batch, height, width, channels] or [batch, features]",
     )
-    reached = reached.any(-1)
+    reached = np.any(reached, -1, keepdims=True)
     return ReceptiveField(
-        _bounds(layer, reached[:height].any(2)),
-        _bounds(layer, reached[height:].any(1)),
+        _bounds(layer, reached[:height].any((2, 3))),
+        _bounds(layer, reached[height:].any((1, 3))),
     )
 
 
