@@ -1,4 +1,4 @@
-"""Trains the runs that the tests of `practice.diagnose` read, and keeps their histories in histories.npz beside this file.
+"""Trains the runs that the tests of `practice.diagnose` read, and keeps their histories in histories.npz.
 
 Each run was made to have one illness, or none. Half of them ("first") were looked at while the rules were written; the
 others ("unseen"), with other nets, sets and seeds, were read for the first time when the rules were finished. Of these
@@ -6,7 +6,7 @@ others ("unseen"), with other nets, sets and seeds, were read for the first time
 9. (The healthy run "flips", 200 updates with half of the images still wrong, was called underfitting. That is what it
 is, and it is expected now.) Images are of half the height and width.
 
-    python -m tests.recorded.make                 # all that are missing, a minute or two each hundred updates of a ResNet
+    python -m tests.recorded.make                 # all that are missing
     python -m tests.recorded.make --again NAME    # that one anew
 
 CIFAR-10 is read from $TFDS_DATA_DIR.
