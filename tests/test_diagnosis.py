@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from helpers import random_dataset
-from runs.make import FILE, RUNS, read, train_run
+from recorded.make import FILE, RUNS, read, train_run
 
 from jaxdl import models, optim, practice, train
 from jaxdl.practice.run_curves import Curves
