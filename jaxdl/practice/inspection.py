@@ -47,7 +47,7 @@ def inspect(
     its program: the functions of `jax.nn`, tanh, sigmoid and max(x, 0). A scanned ResNet is inspected block by block;
     of other compiled loops (`nn.scan`) the output is seen.
 
-    Findings, with the bounds: dead units (20 % of a layer), saturation (30 % of a tanh or sigmoid layer), activations
+    Findings, with the bounds: dead units (40 % of a layer), saturation (30 % of a tanh or sigmoid layer), activations
     or gradients that vanish or explode (100 times between the first and the last nonlinearity), update ratios (their
     median outside 3e-5 to 3e-2), and numbers that are not finite.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxdl.practice.findings import Finding
 
-DEAD = 0.2
+DEAD = 0.4
 """From this share of a layer's units on, dead units are a finding."""
 SATURATED = 0.3
 """From this share of a layer's outputs on, saturation is a finding."""

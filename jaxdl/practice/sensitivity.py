@@ -233,7 +233,7 @@ def _inputs(function: str, images: jax.Array, preprocess: Preprocess | None) -> 
 
 def _classes(function: str, model: nn.Module, variables: Any, inputs: Any) -> int:
     outputs = jax.eval_shape(lambda: apply_model(model, variables, jnp.asarray(inputs), train=False))
-    shape = tuple(getattr(outputs, "shape", ()))
+    shape: tuple[int, ...] = tuple(getattr(outputs, "shape", ()))
     require(
         len(shape) == 2 and shape[1] >= 2,
         f"{function}: {type(model).__name__} must give logits [batch, classes], got {list(shape)}",
