@@ -15,7 +15,7 @@ from jaxdl import ensemble
 from jaxdl.arguments import check_integer, require
 from jaxdl.data import Dataset, Stream
 from jaxdl.data.checks import check_dataset
-from jaxdl.practice.findings import Finding
+from jaxdl.practice.findings import Finding, with_findings
 from jaxdl.practice.image_grid import displayable, in_rows, show_tiles
 from jaxdl.practice.inputs import read, variables_of
 from jaxdl.train import TrainState
@@ -194,4 +194,4 @@ def _verdict(matrix: np.ndarray, names: tuple[str, ...], certain: np.ndarray, fi
         f"{matrix[is_].sum()}, and {others[said, is_]} the other way round);"
         f" {int((certain > 0.95).sum())} mistakes are made with more than 95 % certainty: look at their labels.",
     ]
-    return " ".join([*parts, *(f"{finding.name.capitalize()}: {finding.text}" for finding in findings)])
+    return with_findings(" ".join(parts), findings)

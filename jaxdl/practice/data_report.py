@@ -14,7 +14,7 @@ from jaxdl.data.streams.sources import Files, Part
 from jaxdl.practice import data_counts, data_inputs, data_labels, samples
 from jaxdl.practice.data_counts import Duplicates
 from jaxdl.practice.data_labels import Relation
-from jaxdl.practice.findings import Finding
+from jaxdl.practice.findings import Finding, with_findings
 from jaxdl.practice.samples import TargetKind
 
 _KEPT = 32_000_000  # numbers of raw inputs that are kept for the search for a leak
@@ -260,4 +260,4 @@ def _verdict(report: DataReport, is_stream: bool) -> str:
         else:
             words.append(f"Too few {part} examples ({found.examples}) to tell whether targets belong to inputs.")
     words.append("Nothing is amiss." if not report.findings else "Amiss:")
-    return " ".join(words) + "".join(f"\n- {finding}" for finding in report.findings)
+    return with_findings(" ".join(words), report.findings)

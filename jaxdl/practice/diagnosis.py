@@ -11,7 +11,7 @@ import numpy as np
 from jaxdl.arguments import check_integer, require, shown
 from jaxdl.practice import fit_rules, rate_rules
 from jaxdl.practice.diagnosis_plot import plot_diagnosis
-from jaxdl.practice.findings import Finding
+from jaxdl.practice.findings import Finding, with_findings
 from jaxdl.practice.run_curves import BLOCKS, Curves
 from jaxdl.train import History, NonFiniteLossError
 
@@ -59,10 +59,10 @@ class Diagnosis:
 
     @property
     def verdict(self) -> str:
-        """The course of the run, the findings, and what was not looked at, in words."""
+        """The course of the run, what was not looked at, and the findings, in words."""
         n = len(self.loss)
         if not n:
-            return " ".join(map(str, [*self.findings, *self.not_looked_at]))
+            return with_findings(" ".join(self.not_looked_at), self.findings)
         last = float(np.mean(self.loss[-max(1, n // 10) :]))
         course = f"In {n} updates the training loss went from {self.loss[0]:.3g} to {last:.3g}"
         if len(self.history.eval_loss):
@@ -70,7 +70,7 @@ class Diagnosis:
             if "error" in self.history.eval_metrics:
                 course += f" ({self.history.eval_error[-1]:.1%} error)"
         healthy = "" if self.findings else " Nothing is amiss." if n >= FEWEST else " Too few updates to say more."
-        return " ".join([f"{course}.{healthy}", *map(str, self.findings), *self.not_looked_at])
+        return with_findings(" ".join([f"{course}.{healthy}", *self.not_looked_at]), self.findings)
 
     def __str__(self) -> str:
         return self.verdict

@@ -1,7 +1,7 @@
 """A finding: one thing that is amiss, in words, with its numbers."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,3 +22,8 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.text}"
+
+
+def with_findings(words: str, findings: Iterable[Finding]) -> str:
+    """The words, and below them a line for each finding: the form of all verdicts."""
+    return words + "".join(f"\n- {finding}" for finding in findings)

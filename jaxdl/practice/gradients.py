@@ -14,7 +14,7 @@ from jaxdl.arguments import check_flag, check_function, check_integer, check_key
 from jaxdl.data.checks import check_image_bytes, kinds
 from jaxdl.modules import apply_model, check_model
 from jaxdl.practice.differences import Difference, difference
-from jaxdl.practice.findings import Finding
+from jaxdl.practice.findings import Finding, with_findings
 from jaxdl.practice.precision import narrow_places
 from jaxdl.progress import progress_bar
 from jaxdl.train.losses import Loss, cross_entropy
@@ -314,8 +314,9 @@ def _judged(found: dict[str, list[Difference]], value: float, narrow: tuple[str,
     )
     if narrow:
         verdict += f" In {', '.join(narrow[:5])} it computes in less than float64, so errors below 1e-2 say nothing."
-    verdict += "".join(f"\n- {finding}" for finding in findings)
-    return GradientCheck(errors, ratio, checked, kinks, value, narrow, tuple(findings), verdict)
+    return GradientCheck(
+        errors, ratio, checked, kinks, value, narrow, tuple(findings), with_findings(verdict, findings)
+    )
 
 
 def _ratio(found: list[Difference]) -> float:

@@ -13,7 +13,7 @@ from jaxdl.arguments import check_integer, check_real
 from jaxdl.data import Dataset, Stream, batches
 from jaxdl.data.checks import check_dataset
 from jaxdl.modules import apply_model
-from jaxdl.practice.findings import Finding
+from jaxdl.practice.findings import Finding, with_findings
 from jaxdl.program_cache import remembered
 from jaxdl.train.losses import (
     Loss,
@@ -273,4 +273,4 @@ def _verdict(found: InitialLoss, step: int) -> str:
     if found.penalty:
         words.append(f" With the decay's term of {found.penalty:.3g} it is {found.total:.4g}.")
     words.append(" This is as it should be." if not found.findings and found.reference is not None else "")
-    return "".join(words) + "".join(f"\n- {finding}" for finding in found.findings)
+    return with_findings("".join(words), found.findings)

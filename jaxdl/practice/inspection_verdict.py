@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.practice.findings import Finding
+from jaxdl.practice.findings import Finding, with_findings
 
 DEAD = 0.4
 """From this share of a layer's units on, dead units are a finding."""
@@ -47,9 +47,7 @@ def judge(layers: Sequence[Any], weights: Sequence[Any], loss: float) -> tuple[F
 
 
 def verdict_of(layers: Sequence[Any], weights: Sequence[Any], findings: Sequence[Finding], examples: int) -> str:
-    """One to three sentences."""
-    if findings:
-        return " ".join(f"{finding.name.capitalize()}: {finding.text}" for finding in findings)
+    """The numbers, and the findings."""
     over_depth = series(layers)
     dead = max((layer.dead_share for layer in layers), default=0.0)
     parts = [f"at most {100 * dead:.0f} % of a layer's units are dead for all {examples} examples"]
@@ -60,7 +58,8 @@ def verdict_of(layers: Sequence[Any], weights: Sequence[Any], findings: Sequence
         parts.append(f"the activations' deviations lie between {min(stds):.2g} and {max(stds):.2g}")
     median = _median(weights)
     parts += [f"the median update is {median:.1e} of its weight"] if median is not None else []
-    return f"Nothing is amiss in {len(layers)} layers: {', '.join(parts)}."
+    amiss = "" if findings else " Nothing is amiss."
+    return with_findings(f"In {len(layers)} layers {', '.join(parts)}.{amiss}", findings)
 
 
 def _dead(layers: Sequence[Any]) -> Finding | None:

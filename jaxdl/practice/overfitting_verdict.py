@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxdl.data import Dataset
-from jaxdl.practice.findings import Finding
+from jaxdl.practice.findings import Finding, with_findings
 from jaxdl.practice.initial_loss import references
 from jaxdl.train.losses import Loss, cross_entropy
 
@@ -54,8 +54,7 @@ def judge(
     end = f"the error is {run.last_error:.1%}" if run.error is not None else "it is not reached"
     final = run.passes[-1] if len(run.passes) else float("nan")
     verdict = f"{what.capitalize()} was not reached on {len(few)} examples in {len(run.loss)} updates: {end}"
-    verdict += f", the loss {final:.4g}." + "".join(f"\n- {finding}" for finding in findings)
-    return findings, verdict
+    return findings, with_findings(f"{verdict}, the loss {final:.4g}.", findings)
 
 
 def _causes(

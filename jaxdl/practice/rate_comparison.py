@@ -14,7 +14,7 @@ import optax
 
 from jaxdl.arguments import check_integer, check_key, check_real, require, shown
 from jaxdl.data import Dataset, Stream
-from jaxdl.practice.findings import Finding
+from jaxdl.practice.findings import Finding, with_findings
 from jaxdl.practice.rate_range import Chain, chain_at
 from jaxdl.report.curves import running_mean
 from jaxdl.train.history import History
@@ -173,7 +173,7 @@ def _judged(rates: np.ndarray, histories: Sequence[History], ended: Sequence[str
     if len(lost) == len(rates):
         text = f"all of {', '.join(lost)} diverged; try rates below {rates.min():g}."
         findings.append(Finding("every rate diverged", text, numbers))
-        verdict = f"No rate trains: all diverged.\n- {findings[0]}"
+        verdict = with_findings("No rate trains: all diverged.", findings)
         return RateComparison(rates, tuple(histories), diverged, final, math.nan, tuple(findings), verdict)
     allowed = np.where([why is None for why in diverged], final, np.inf)
     best = float(rates[int(np.argmin(allowed))])
@@ -186,5 +186,5 @@ def _judged(rates: np.ndarray, histories: Sequence[History], ended: Sequence[str
         findings.append(Finding("best rate at the edge", text, numbers, serious=False))
     verdict = f"After {steps} updates {best:g} is best; the loss is {words} ({start:.3g} at first)."
     verdict += f" Diverged: {', '.join(lost)}." if lost else " None diverged."
-    verdict += "".join(f"\n- {finding}" for finding in findings)
+    verdict = with_findings(verdict, findings)
     return RateComparison(rates, tuple(histories), diverged, final, best, tuple(findings), verdict)

@@ -15,7 +15,7 @@ import optax
 
 from jaxdl.arguments import check_function, check_integer, check_key, check_real, require, shown
 from jaxdl.data import Dataset, Stream
-from jaxdl.practice.findings import Finding
+from jaxdl.practice.findings import Finding, with_findings
 from jaxdl.practice.rate_curve import Curve, read_curve
 from jaxdl.train.loop import Progress
 from jaxdl.train.losses import Loss, Metric, cross_entropy
@@ -231,7 +231,7 @@ def _read(rates: np.ndarray, losses: np.ndarray) -> RateRange:
         edge = f"it diverges from {mean.divergence:.2g} on."
         verdict += edge if math.isfinite(mean.divergence) else f"up to {rates[-1]:.2g} it does not diverge."
         verdict += f" Suggested, between the two: {mean.suggestion:.2g}."
-    verdict += "".join(f"\n- {finding}" for finding in findings)
+    verdict = with_findings(verdict, findings)
     numbers = (mean.suggestion, mean.steepest, mean.divergence, suggestions)
     return RateRange(rates, losses, mean.smooth, by_seed, *numbers, tuple(findings), verdict)
 

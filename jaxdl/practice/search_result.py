@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxdl.practice.findings import Finding
+from jaxdl.practice.findings import Finding, with_findings
 from jaxdl.practice.search_plot import plot_search
 from jaxdl.practice.spaces import EDGE, Range, ends, place
 from jaxdl.report import markdown_table
@@ -85,7 +85,7 @@ class SearchResult:
         """The best trial and the findings, in words."""
         best, finished = self.trials[0], [trial for trial in self.trials if trial.diverged is None]
         if not finished:
-            return str(self.findings[0])
+            return with_findings(f"None of {len(self.trials)} trials can be used.", self.findings)
         what = f"{best.error:.1%} error" if not math.isnan(best.error) else f"a loss of {best.loss:.4g}"
         numbers = ", ".join(f"{name} {value:.3g}" for name, value in best.hyperparameters.items())
         first = f"The best of {len(self.trials)} trials has {what} on {self.held_out:,} held-out examples: {numbers}."
@@ -93,7 +93,7 @@ class SearchResult:
         close = sum(trial.error - best.error <= _one_std(best, self.held_out) for trial in others[1:])
         if close:
             first += f" {close} other{'s are' if close > 1 else ' is'} within one standard error of it."
-        return " ".join([first, *map(str, self.findings)])
+        return with_findings(first, self.findings)
 
     def table(self, rows: int | None = None) -> str:
         """The trials as a Markdown table, the best first; with `rows` only the first ones."""
