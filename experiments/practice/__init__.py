@@ -1,0 +1,1 @@
+"""The six-step recipe on a data set of one's own: `python -m experiments.practice`."""
