@@ -171,3 +171,12 @@ def test_results_table_is_that_of_the_committed_results():
             found = [value for name, _, metric, value in content["rows"] if (name, metric) == (case, "test_error")]
             error = f"{np.mean(found):.2f} ± {np.std(found, ddof=1):.2f}" if len(found) > 1 else ""
             assert error in text, (path, case)
+
+
+@pytest.mark.slow
+def test_the_steps_in_the_guide_run(tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "practice.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert (tmp_path / "rates.png").exists()

@@ -257,7 +257,11 @@ class Recipe:
         after.plot(self.out / "inspection_after.png")
         practice.filters(variables).plot(self.out / "filters.png")
         mistakes = practice.mistakes(self.net, variables, self.held_out, preprocess=preprocess)
-        mistakes.plot(self.out / "mistakes.png")
+        mistakes.plot(self.out / "confusion.png")
+        pictures = []
+        if len(mistakes.rows):
+            mistakes.plot_images(self.out / "mistakes.png")
+            pictures.append(("mistakes.png", "The most confident mistakes."))
         self._keep(
             Section(
                 "Inside the trained net",
@@ -268,7 +272,8 @@ class Recipe:
                 figures=[
                     ("inspection_after.png", "Activations and gradients over depth after training."),
                     ("filters.png", "Filters of the first layer."),
-                    ("mistakes.png", "Confusion matrix and the most confident mistakes."),
+                    ("confusion.png", "What is taken for what."),
+                    *pictures,
                 ],
             )
         )
