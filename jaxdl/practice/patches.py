@@ -36,6 +36,9 @@ class Patch(NamedTuple):
     pixels: np.ndarray  # [bottom - top, right - left, channels]
 
 
+NEVER = "\n(never above 0)"
+
+
 @dataclasses.dataclass(frozen=True)
 class TopPatches:
     """The patches that move some units most.
@@ -56,7 +59,8 @@ class TopPatches:
         height, width = max(shape[0] for shape in everything), max(shape[1] for shape in everything)
         rows = [[_framed(patch, height, width) for patch in patches] for patches in self.patches]
         captions = [[f"{patch.value:.3g}" for patch in patches] for patches in self.patches]
-        names = [f"unit {unit}" for unit in self.units]
+        never = [all(patch.value <= 0 for patch in patches) for patches in self.patches]
+        names = [f"unit {unit}{NEVER if silent else ''}" for unit, silent in zip(self.units, never, strict=True)]
         about = f"with its activation ({height} x {width} pixels; what is beyond the image is grey)"
         title = f"{self.layer}: patches that move a unit most, {about}"
         show_tiles(path, title, rows, captions=captions, names=names, tile=0.8)
