@@ -182,7 +182,11 @@ def test_a_small_residual_net_passes():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", [models.resnet_cifar(8), models.cuda_convnet(10)], ids=["resnet8", "lrn"])
+@pytest.mark.parametrize(
+    "model",
+    [models.resnet_cifar(8), models.cuda_convnet(10), models.cuda_convnet(10, response_norm=True)],
+    ids=["resnet8", "cuda_convnet", "lrn"],
+)
 def test_real_nets_pass(model):
     images = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype(np.float32)
     found = check(model, images)
