@@ -102,7 +102,9 @@ class Recipe:
     def initial_loss(self) -> None:
         """Step 1."""
         state = train.init_state(self.net, optim.sgd(0.0), self.keys["2"], self.train_set)
-        found = practice.check_initial_loss(state, self.net, self.train_set, weight_decay=5e-4)
+        found = practice.check_initial_loss(
+            state, self.net, self.train_set, weight_decay=5e-4, batch_size=self.batch_size
+        )
         before = practice.inspect(
             self.net, state.variables, self._batch(self.train_set), preprocess=self.train_set.standardize
         )
@@ -123,7 +125,7 @@ class Recipe:
         """Step 2."""
         tx = optim.adam(1e-3)
         state = train.init_state(self.net, tx, self.keys["2"], self.train_set)
-        found = practice.overfit_batch(state, self.net, tx, self.train_set)
+        found = practice.overfit_batch(state, self.net, tx, self.train_set, batch_size=min(32, self.batch_size))
         self._add(
             "Step 2: overfit a few batches",
             "Adam with rate 0.001 on a few batches. A net that cannot learn them by heart cannot learn the rest.",
