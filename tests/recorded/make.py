@@ -82,12 +82,48 @@ class WithDropout(nn.Module):
         return nn.Dense(10)(x)
 
 
+class Tanh(nn.Module):
+    """Two dense layers with tanh."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps images [batch, ...] to logits [batch, 10]."""
+        x = x.reshape(len(x), -1)
+        for width in (128, 64):
+            x = jnp.tanh(nn.Dense(width)(x))
+        return nn.Dense(10)(x)
+
+
+class Sigmoid(nn.Module):
+    """Six dense layers with sigmoids, through which hardly a gradient passes."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps images [batch, ...] to logits [batch, 10]."""
+        x = x.reshape(len(x), -1)
+        for _ in range(6):
+            x = nn.sigmoid(nn.Dense(64)(x))
+        return nn.Dense(10)(x)
+
+
+class WithGroupNorm(nn.Module):
+    """Two convolutions with GroupNorm and GELU."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps images [batch, height, width, channels] to logits [batch, 10]."""
+        for width in (8, 16):
+            x = nn.gelu(nn.GroupNorm(4)(nn.Conv(width, (3, 3), strides=2)(x)))
+        return nn.Dense(10)(x.reshape(len(x), -1))
+
+
 def growing(start: float, factor: float, steps: int) -> Callable:
     """A rate that grows by `factor` over `steps` updates."""
     return lambda step: start * factor ** (step / steps)
 
 
 CONVNET, RESNET, MLP = models.convnet(10), models.resnet_cifar(8, 10), models.mlp(10, widths=(128,))
+RESNET14, GROUPS = models.resnet_cifar(14, 10), WithGroupNorm()
 CUDA, THIN = models.cuda_convnet(10), models.convnet(10, widths=(8, 16), hidden=32)
 TOO_SMALL = ("plateau", "large gap", "overfitting")
 
@@ -166,6 +202,28 @@ RUNS = [
         data="fashion_mnist", seed=7),
     Run("nesterov_steps", models.mlp(10, widths=(256, 128)),
         optim.nesterov(optim.step_decay(0.05, [300, 400])), 450, unseen=True, data="mnist", seed=8, batch_size=256),
+    # ten more, whose labels were committed before they were trained; no rule was changed for them
+    Run("cuda_warmup", CUDA, optim.momentum(optim.warmup_cosine(0.03, 30, 450)), 450, data="fashion_mnist",
+        examples=12000, batch_size=96, seed=11, unseen=True),
+    Run("tanh_one_cycle", Tanh(), optim.adamw(optim.one_cycle(3e-3, 500)), 500, data="mnist", batch_size=64, seed=12,
+        unseen=True),
+    Run("resnet14_nesterov", RESNET14, optim.nesterov(optim.cosine_decay(0.05, 250), weight_decay=5e-4), 250,
+        data="fashion_mnist", batch_size=64, seed=13, unseen=True),
+    Run("linear_cosine", models.mlp(10, widths=()), optim.adam(optim.cosine_decay(3e-3, 600)), 600, data="mnist",
+        batch_size=100, seed=14, unseen=True),
+    Run("group_norm_exponential", GROUPS, optim.rmsprop(optim.exponential_decay(2e-3, 0.985)), 300, data="mnist",
+        batch_size=200, examples=10000, seed=15, unseen=True),
+    Run("few_images_cuda", CUDA, optim.adam(1e-3), 600, "overfitting", ("large gap",), data="fashion_mnist",
+        examples=600, batch_size=50, evaluations=12, seed=16, unseen=True),
+    Run("tanh_rate_2", Tanh(), optim.momentum(2.0), 300, "rate too high", ("not learning", "diverging", "spikes"),
+        data="mnist", batch_size=64, seed=17, unseen=True),
+    Run("resnet14_adam_3e-6", RESNET14, optim.adam(3e-6), 200, "rate too low", ("still falling",), data="cifar10",
+        batch_size=200, seed=18, unseen=True),
+    Run("rmsprop_constant", models.mlp(10, widths=(32,)), optim.rmsprop(0.01), 900, "plateau",
+        ("rate too high", "overfitting", "large gap", "spikes"), data="fashion_mini", batch_size=64, seed=19,
+        unseen=True),
+    Run("deep_sigmoid", Sigmoid(), optim.sgd(0.03), 250, "not learning", (), data="fashion_mnist", batch_size=250,
+        evaluations=5, seed=20, unseen=True),
 ]  # fmt: skip
 
 
