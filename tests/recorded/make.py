@@ -5,8 +5,8 @@ others ("unseen"), with other nets, sets and seeds, were read for the first time
 20, 13 were judged rightly at first sight: 6 of the first 11, from which the rules were then amended, and 7 of the other
 9. (The healthy run "flips", 200 updates with half of the images still wrong, was called underfitting. That is what it
 is, and it is expected now.) Ten more were labelled before they were trained, and are kept as they were judged then: 5
-rightly. Of the other five, whose tests are expected to fail, three labels were wrong, not the diagnoses: the run did not
-have what it was made to have. Images are of half the height and width.
+rightly. The tests of the other five are expected to fail. Of three of these the label was wrong, not the diagnosis: the
+run did not have what it was made to have. Images are of half the height and width.
 
     python -m tests.recorded.make                 # all that are missing
     python -m tests.recorded.make --again NAME    # that one anew
