@@ -1249,7 +1249,10 @@ CALLS = [
         "preprocess must give arrays [batch, ...] || train_set.standardize",
     ),
     ("practice.check_data(SET, preprocess=lambda x: x[:1])", "preprocess must give arrays [batch, ...]"),
-    ("practice.check_initial_loss(STATE, models.mlp(), SET, batch_size=16)", "check_initial_loss: the state does not belong to this MLP"),
+    (
+        "practice.check_initial_loss(STATE, models.mlp(), SET, batch_size=16)",
+        "check_initial_loss: the state does not belong to this MLP",
+    ),
     ("practice.check_initial_loss(NET, STATE, SET)", "state must be a train.TrainState || train.init_state makes one"),
     ("practice.overfit_batch(STATE, NET, SGD, SET, batch_size=300)", "batch_size=300 is more than the 64 images"),
     ("practice.find_learning_rate(NET, optim.momentum, SET, 0)", "key must be one typed PRNG key"),
