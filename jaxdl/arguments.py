@@ -44,13 +44,14 @@ def check_real(
     """Raises unless `value` is a finite number in [at_least, below). JAX arrays pass unchecked."""
     if isinstance(value, jax.Array):
         return
-    expected = f">= {at_least:g}" if below == math.inf else f"in [{at_least:g}, {below:g})"
+    expected = f" >= {at_least:g}" if below == math.inf else f" in [{at_least:g}, {below:g})"
+    expected = "" if at_least == -math.inf and below == math.inf else expected
     try:
         number = float(value) if not isinstance(value, bool | str) else math.nan
     except (TypeError, ValueError):
         number = math.nan
     if not (math.isfinite(number) and at_least <= number < below):
-        raise ValueError(_message(function, name, f"a finite number {expected}", value, remedy))
+        raise ValueError(_message(function, name, f"a finite number{expected}", value, remedy))
 
 
 def check_flag(function: str, name: str, value: Any) -> None:

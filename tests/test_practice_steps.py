@@ -451,3 +451,14 @@ def test_wrong_calls(small, call, words):
     with pytest.raises(ValueError, match=".*") as caught:
         call(state, small[0])
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("n", [256, 300, 400])
+def test_pixels_that_hardly_ever_are_anything_but_0_raise_no_alarm(n):
+    """A pixel that is 0 in all fitted images but one is hundreds of deviations away in others."""
+    train_set = data.load("fashion_mini")[0][:n]
+    report = practice.check_data(train_set)
+    assert report.relations["train"].correlation > 0.5
+    assert "labels shuffled" not in [finding.name for finding in report.findings]
+    shuffled = dataclasses.replace(train_set, targets=np.random.default_rng(0).permutation(train_set.labels))
+    assert "labels shuffled" in [finding.name for finding in practice.check_data(shuffled).findings]

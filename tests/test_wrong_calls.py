@@ -16,7 +16,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdl import data, ensemble, models, optim, report, train, transfer
+from jaxdl import data, ensemble, models, optim, practice, report, train, transfer
 from jaxdl.models import layers
 
 
@@ -1242,6 +1242,94 @@ CALLS = [
         'report.plot_landscapes(FOLDER / "x.png", "t", [report.Landscape("l", lambda x, y: x, (0, 1), (0, 1), {}, np.zeros((0, 2)))])',
         "the landscape 'l' has no paths",
     ),
+    # practice
+    ("practice.check_data((SET, SET))", "check_data: train_set must be one data.Dataset || the pair (train, test)"),
+    (
+        "practice.check_data(SET, preprocess=lambda x: None)",
+        "preprocess must give arrays [batch, ...] || train_set.standardize",
+    ),
+    ("practice.check_data(SET, preprocess=lambda x: x[:1])", "preprocess must give arrays [batch, ...]"),
+    (
+        "practice.check_initial_loss(STATE, models.mlp(), SET, batch_size=16)",
+        "check_initial_loss: the state does not belong to this MLP",
+    ),
+    ("practice.check_initial_loss(NET, STATE, SET)", "state must be a train.TrainState || train.init_state makes one"),
+    ("practice.overfit_batch(STATE, NET, SGD, SET, batch_size=300)", "batch_size=300 is more than the 64 images"),
+    ("practice.find_learning_rate(NET, optim.momentum, SET, 0)", "key must be one typed PRNG key"),
+    (
+        "practice.find_learning_rate(NET, lambda rate: optim.momentum(0.1), SET, K, batch_size=16)",
+        "find_learning_rate: chain does not use rate || lambda rate: optim.momentum(rate)",
+    ),
+    (
+        "practice.find_learning_rate(NET, lambda: SGD, SET, K, batch_size=16)",
+        "called with a learning rate alone, and fails || pass optim.momentum",
+    ),
+    (
+        "practice.compare_rates(NET, lambda rate: optim.momentum(0.1), SET, K, batch_size=16)",
+        "compare_rates: chain does not use rate",
+    ),
+    ("practice.compare_rates(NET, optim.momentum, SET, K, rates=[0.1, 0])", "rates must be above 0 and differ"),
+    ("search(chain=lambda learning_rate: optim.momentum(0.1))", "coarse_search: chain does not use learning_rate"),
+    (
+        "search(chain=lambda learning_rate, decay=0: SGD, space={'learning_rate': (0.1, 1), 'decay': (0.1, 1)})",
+        "chain does not use learning_rate, decay",
+    ),
+    ("search(chain=lambda learning_rate: 3)", "coarse_search: chain must give an optimizer for hyperparameters, got 3"),
+    ("search(epochs=0)", "epochs must be above 0, got epochs=0"),
+    ("search(held_out=COLUMN)", "held_out must have inputs as train_set has them"),
+    ("practice.coarse_search(NET, optim.momentum, SET, K, space={})", "space must be ranges by name"),
+    ("practice.refine_search(NET, optim.momentum, SET, K, around=None)", "around must be what coarse_search returned"),
+    ("practice.Uniform(1, 0)", "low must be below high"),
+    ("practice.Uniform('a', 1)", "low must be a finite number, got low='a'"),
+    ("practice.diagnose(STATE)", "history must be a train.History"),
+    (
+        "practice.diagnose(train.History.empty()._replace(loss=np.zeros((2, 50))))",
+        "history must be of one run, got losses [2, 50] || Population.histories",
+    ),
+    (
+        "practice.gradient_check(LINE, {'params': {}}, (np.ones((2, 8), np.float32), np.zeros(2, int)))",
+        "gradient_check: the state does not belong to this Dense",
+    ),
+    (
+        "practice.gradient_check(NET, STATE.variables, (SET.images[:2], SET.labels[:3]), preprocess=SET.standardize)",
+        "inputs and targets must be arrays [batch, ...] of one length",
+    ),
+    (
+        "practice.gradient_check(NET, STATE.variables, (SET.images[:2], SET.labels[:2] + 50), preprocess=SET.standardize)",
+        "gradient_check: labels must be in 0..9",
+    ),
+    (
+        "practice.function_gradient_check(lambda x: float(x.sum()), jnp.ones(3))",
+        "compiled, and fails: ConcretizationTypeError",
+    ),
+    ("practice.inspect(NET, STATE, (SET, SET))", "inspect: batch must be a pair (inputs, targets) or a data set"),
+    ("practice.Inspector(NET, None)", "Inspector: batch must be a pair (inputs, targets) or a data set"),
+    ("practice.Inspector(NET, SET, tx=3)", "Inspector: tx must be an optax gradient transformation"),
+    ("practice.Inspector(NET, SET).look(STATE.variables)", "Inspector: state must be a train.TrainState"),
+    ("practice.mistakes(NET, STATE, COLUMN)", "mistakes: the data set must have classes"),
+    ("practice.filters(STATE.params)", 'variables must be {"params": ...'),
+    (
+        "practice.feature_maps(NET, LINE_STATE, SET.images[0], 'stem_conv', preprocess=SET.standardize)",
+        "feature_maps: the state does not belong to this ResNet",
+    ),
+    (
+        "practice.feature_maps(NET, STATE, SET.images[0], 'stem_conv', preprocess=5)",
+        "feature_maps: preprocess must be a function",
+    ),
+    (
+        "practice.receptive_field(NET, STATE, (28, 28, 3), 'stem_conv')",
+        "receptive_field: the state does not belong || needed is (3, 3, 3, 16)",
+    ),
+    ("practice.top_patches(NET, LINE_STATE, SET, 'stem_conv', [0])", "top_patches: the state does not belong"),
+    (
+        "practice.saliency(NET, LINE_STATE, SET.images[:1], preprocess=SET.standardize)",
+        "saliency: the state does not belong",
+    ),
+    ("practice.saliency(NET, STATE, SET.images[:1], preprocess=5)", "saliency: preprocess must be a function"),
+    (
+        "practice.occlusion(NET, LINE_STATE, SET.images[0], 1, preprocess=SET.standardize)",
+        "occlusion: the state does not belong",
+    ),
 ]
 
 
@@ -1289,6 +1377,11 @@ def names(fashion, tmp_path_factory):
         arguments = {"model": net, "tx": injected, "train_set": train_set, "steps": 2, "batch_size": 16, "keys": keys}
         return train.population(**arguments | {"progress": False} | changes)
 
+    def search(**changes):
+        arguments = {"chain": optim.momentum, "space": {"learning_rate": (0.01, 0.1)}, "trials": 2, "batch_size": 16}
+        arguments |= {"model": net, "train_set": train_set, "key": key, "progress": False}
+        return practice.coarse_search(**arguments | changes)
+
     def no_names(targets):
         return data.from_arrays(train_set.images, targets, standardize=train_set.standardize)
 
@@ -1321,11 +1414,11 @@ def names(fashion, tmp_path_factory):
         "FROZEN": optim.freeze(lambda path: path.startswith("conv")).init(params),
         **{
             module.__name__.split(".")[-1]: module
-            for module in (data, ensemble, models, layers, optim, report, train, transfer)
+            for module in (data, ensemble, models, layers, optim, practice, report, train, transfer)
         },
         **{"jax": jax, "jnp": jnp, "np": np, "nn": nn, "optax": optax},
         **{"dataset": dataset, "five_classes": five_classes, "nan_in": nan_in, "donated": donated},
-        **{"fit": fit, "population": population, "K": key, "KEYS": keys, "X": jnp.ones((2, 6, 6, 3))},
+        **{"fit": fit, "population": population, "search": search, "K": key, "KEYS": keys, "X": jnp.ones((2, 6, 6, 3))},
         "IMAGES": images,
         "LABELS": labels,
         "P": params,
@@ -1375,12 +1468,17 @@ NOT_CALLED = {
         *("activate", "add_skip", "concatenate_skip", "shortcut_b", "shortcut_c", "synchronized_statistics"),
     },
     "optim": {"all_finite", "no_bias_no_norm", "wants_batch_stats", "with_batch_stats"},
+    "practice": {
+        *("DataReport", "Diagnosis", "Distribution", "FeatureMaps", "Filters", "Finding", "GradientCheck"),
+        *("InitialLoss", "Inspection", "LayerReport", "Mistakes", "Occlusion", "Overfit", "Patch", "RateComparison"),
+        *("RateRange", "ReceptiveField", "Saliency", "SearchResult", "TopPatches", "Trial", "WeightReport"),
+    },  # results
     "report": {"environment"},
     "train": {"print_evaluations"},  # told of events by a run
 }
 
 
-@pytest.mark.parametrize("room", [data, ensemble, models, layers, optim, report, train, transfer])
+@pytest.mark.parametrize("room", [data, ensemble, models, layers, optim, practice, report, train, transfer])
 def test_every_public_function_is_in_the_table(room):
     called = " ".join(row[0] for row in CALLS)
     name = room.__name__.split(".")[-1]

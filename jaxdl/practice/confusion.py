@@ -66,7 +66,8 @@ class Mistakes:
             others = np.where(np.arange(len(self.matrix)) == number, 0, self.matrix[number])
             most = int(np.argmax(others))
             taken = f", {others[most]} times for {self.class_names[most]}" if others[most] else ""
-            lines.append(f"{self.class_names[number]:<{width}}  {100 * self.class_errors[number]:5.1f} % wrong{taken}")
+            share = f"{100 * self.class_errors[number]:5.1f} % wrong" if self.matrix[number].any() else "  no example"
+            lines.append(f"{self.class_names[number]:<{width}}  {share}{taken}")
         return "\n".join([self.verdict, "", *lines])
 
     def plot(self, path: str | os.PathLike) -> None:

@@ -70,10 +70,13 @@ def as_rows(kind: TargetKind, targets: Any, classes: int) -> np.ndarray | None:
 def relation(fit_on: tuple[np.ndarray, np.ndarray], tell: tuple[np.ndarray, np.ndarray], classes: bool) -> Relation:
     """Fits ridge regression to one (features, rows of targets), and compares its predictions for another with them.
 
-    The penalty is the number of features d, on features of mean 0 and deviation 1: w = (X'X + d I)^-1 X'Y.
+    The penalty is the number of features d, on features of mean 0 and deviation 1: w = (X'X + d I)^-1 X'Y. Features
+    to tell from are clipped to the range of those fitted to.
     """
     (x, y), (x_held, y_held) = fit_on, tell
     mean, std = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
+    # A pixel that hardly ever is anything but 0 would be hundreds of deviations away in another image.
+    x_held = np.clip(x_held, x.min(0), x.max(0))
     x, x_held = ((each - mean)[:, std > 0] / std[std > 0] for each in (x, x_held))
     weights = np.linalg.solve(x.T @ x + x.shape[1] * np.eye(x.shape[1]), x.T @ (y - y.mean(0)))
     predicted = x_held @ weights

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdl.arguments import check_function, check_integer, require
 from jaxdl.data import Dataset, Stream
-from jaxdl.data.checks import check_dataset
+from jaxdl.data.checks import check_dataset, kinds
 from jaxdl.data.streams.sources import Files, Part
 from jaxdl.practice import data_counts, data_inputs, data_labels, samples
 from jaxdl.practice.data_counts import Duplicates
@@ -183,6 +183,12 @@ def _look(dataset: Dataset | Stream, preprocess: Callable[[Any], Any] | None, mo
     low, high, same = 255, 0, True
     for raw, target in samples.pieces(dataset, rows):
         shown = raw if compiled is None else jax.tree.map(np.asarray, compiled(raw))
+        lengths = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(shown)}
+        require(
+            lengths == {len(jax.tree.leaves(raw)[0])},
+            f"check_data: preprocess must give arrays [batch, ...] for inputs [batch, ...], got {kinds(shown)} for "
+            f"{kinds(raw)}; pass train_set.standardize for example",
+        )
         targets.append(target)
         features.append(data_labels.pooled_features(shown))
         one = isinstance(shown, np.ndarray) and np.issubdtype(shown.dtype, np.floating)

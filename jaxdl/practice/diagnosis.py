@@ -146,6 +146,11 @@ def _check(history: Any, num_classes: Any, diverged: Any) -> None:
         f"diagnose: diverged must be text or None, got diverged={shown(diverged)}; pass str(error)",
     )
     require(
+        np.ndim(history.loss) == 1,
+        f"diagnose: history must be of one run, got losses {list(np.shape(history.loss))}; pass one of "
+        "Population.histories",
+    )
+    require(
         len(history.loss) > 0 or diverged is not None,
         "diagnose: history has no updates; pass the one that train.fit returned after training",
     )

@@ -1,5 +1,6 @@
 """Central differences of a function of many arrays, along entries and directions of one array at a time."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ class Difference(NamedTuple):
     def relative_error(self) -> float:
         """|analytic - numeric| over the larger of the two; above 1e-7 only what rounding does not explain."""
         apart, size = abs(self.analytic - self.numeric), max(abs(self.analytic), abs(self.numeric))
+        if not math.isfinite(apart):
+            return math.inf
         if apart == 0 or apart <= 1e-7 * size:
             return apart / size if size else 0.0
         return max(0.0, apart - self.noise) / size

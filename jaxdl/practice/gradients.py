@@ -15,10 +15,11 @@ from jaxdl.data.checks import check_image_bytes, kinds
 from jaxdl.modules import apply_model, check_model
 from jaxdl.practice.differences import Difference, difference
 from jaxdl.practice.findings import Finding, with_findings
+from jaxdl.practice.inputs import check_fits
 from jaxdl.practice.precision import narrow_places
 from jaxdl.progress import progress_bar
 from jaxdl.train.losses import Loss, cross_entropy
-from jaxdl.train.task import Preprocess
+from jaxdl.train.task import Preprocess, check_class_numbers, make_task
 from jaxdl.tree import path_name
 
 WRONG, KINKS, GOOD = 1e-2, 1e-4, 1e-7
@@ -142,7 +143,16 @@ def gradient_check(
         getattr(inputs, "dtype", None) != np.uint8,
         f"{name}: the model would be shown uint8 images; pass preprocess=train_set.standardize, or floats",
     )
+    lengths = {leaf.shape[0] for leaf in jax.tree.leaves((inputs, targets)) if np.ndim(leaf)}
+    require(
+        loss is None or (len(lengths) == 1 and 0 not in lengths),
+        f"{name}: inputs and targets must be arrays [batch, ...] of one length, got {kinds((inputs, targets))}",
+    )
     params = variables.get("params", {})
+    if loss is not None:
+        outputs = check_fits(name, model, variables, inputs)
+        task = make_task(name, model, loss=loss, metrics={}, preprocess=None)
+        check_class_numbers(name, task, outputs, jax.tree.map(np.asarray, targets))
     carried = {part: tree for part, tree in variables.items() if part not in ("params", "losses", "intermediates")}
     carried, targets = _wide(carried), _wide(targets)
 
@@ -219,7 +229,12 @@ def _checked(
             return function(jax.tree.unflatten(structure, every))
 
         free = [jnp.asarray(arrays[i]) for i in which]
-        out = jax.eval_shape(of, free)
+        try:
+            out = jax.eval_shape(of, free)
+        except Exception as error:
+            raise ValueError(
+                f"{name}: the function is called with {kinds(at)}, compiled, and fails: {type(error).__name__}: {error}"
+            ) from error
         require(
             getattr(out, "shape", None) == () and jnp.issubdtype(out.dtype, jnp.floating),
             f"{name}: the function must give one floating-point number, got {kinds(out)}; take the mean or the sum",

@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.arguments import require, shown
 from jaxdl.data import Dataset, Stream
-from jaxdl.data.checks import check_image_bytes
+from jaxdl.data.checks import check_image_bytes, shapes_of
 from jaxdl.data.streams.order import chunks
 from jaxdl.train import TrainState
-from jaxdl.train.state import check_state
+from jaxdl.train.state import check_state, check_variables
 from jaxdl.typing import Batch
 
 
@@ -29,12 +30,21 @@ def variables_of(function: str, variables: Any) -> dict[str, Any]:
     return dict(variables)
 
 
+def check_fits(function: str, model: nn.Module, variables: Any, inputs: Any) -> Any:
+    """The structs of a model's outputs for one of such inputs; raises `ValueError` unless the variables fit them."""
+    shapes = shapes_of(function, model, inputs)
+    check_variables(function, model, variables, shapes)
+    return shapes.outputs
+
+
 def batch_of(function: str, batch: Any, *, most: int = 128) -> Batch:
     """A batch as it is; of a data set `most` examples, evenly spaced over its rows."""
     if isinstance(batch, Dataset | Stream):
         return read(batch, np.unique(np.linspace(0, len(batch) - 1, most).astype(np.int64)))
     require(
-        isinstance(batch, tuple | list) and len(batch) == 2,
+        isinstance(batch, tuple | list)
+        and len(batch) == 2
+        and not any(isinstance(part, Dataset | Stream) for part in batch),
         f"{function}: batch must be a pair (inputs, targets) or a data set, got {shown(batch)}; pass "
         "(train_set.inputs[:128], train_set.targets[:128])",
     )

@@ -59,6 +59,8 @@ def verdict_of(layers: Sequence[Any], weights: Sequence[Any], findings: Sequence
     median = _median(weights)
     parts += [f"the median update is {median:.1e} of its weight"] if median is not None else []
     amiss = "" if findings else " Nothing is amiss."
+    if not layers:
+        return with_findings(f"The model has no modules or nonlinearities to look at.{amiss}", findings)
     return with_findings(f"In {len(layers)} layers {', '.join(parts)}.{amiss}", findings)
 
 

@@ -10,12 +10,15 @@ import numpy as np
 import optax
 
 from jaxdl.arguments import check_integer, require
+from jaxdl.data import Dataset, Stream
+from jaxdl.practice.inputs import batch_of
 from jaxdl.practice.inspection import inspect
 from jaxdl.practice.inspection_verdict import series
 from jaxdl.practice.layer_reports import Inspection
 from jaxdl.train import Evaluated, TrainState, cross_entropy
 from jaxdl.train.losses import Loss
-from jaxdl.train.task import Preprocess
+from jaxdl.train.state import check_state, check_tx
+from jaxdl.train.task import Preprocess, make_task
 
 
 class Inspector:
@@ -37,7 +40,7 @@ class Inspector:
       inspections: one `Inspection` for each.
 
     Raises:
-      ValueError: `every` is below 1; or, at the first inspection, as for `inspect`.
+      ValueError: an argument is wrong; or, at the first inspection, as for `inspect`.
 
     Example:
       >>> import jax
@@ -64,6 +67,11 @@ class Inspector:
         preprocess: Preprocess | None = None,
     ):
         self.every = check_integer("Inspector", "every", every, at_least=1)
+        make_task("Inspector", model, loss=loss, metrics=None, preprocess=preprocess)
+        if tx is not None:
+            check_tx("Inspector", tx)
+        if not isinstance(batch, Dataset | Stream):
+            batch_of("Inspector", batch)
         self._model, self._batch = model, batch
         self._options: dict[str, Any] = {"tx": tx, "loss": loss, "preprocess": preprocess}
         self.steps: list[int] = []
@@ -83,6 +91,7 @@ class Inspector:
 
     def look(self, state: TrainState) -> None:
         """Inspects a training state, that before training for example."""
+        check_state("Inspector", state)
         found = inspect(self._model, state, self._batch, **self._options)
         self.steps.append(int(state.step))
         self.inspections.append(found)

@@ -14,14 +14,15 @@ import optax
 
 from jaxdl.arguments import check_integer, check_key, check_real, require, shown
 from jaxdl.data import Dataset, Stream
+from jaxdl.data.checks import check_dataset
+from jaxdl.practice.chains import Chain, chain_at, check_used
 from jaxdl.practice.findings import Finding, with_findings
-from jaxdl.practice.rate_range import Chain, chain_at
 from jaxdl.report.curves import running_mean
 from jaxdl.train.history import History
 from jaxdl.train.loop import Progress
 from jaxdl.train.losses import Loss, Metric, cross_entropy
 from jaxdl.train.populations import population
-from jaxdl.train.task import Augment, Preprocess
+from jaxdl.train.task import Augment, Preprocess, check_task, make_task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +124,7 @@ def compare_rates(
     """
     name = "compare_rates"
     check_key(name, "key", key)
+    check_dataset(name, "train_set", train_set)
     check_integer(name, "steps", steps, at_least=2)
     require(
         isinstance(rates, Sequence | np.ndarray) and not isinstance(rates, str) and len(rates) >= 2,
@@ -140,6 +142,10 @@ def compare_rates(
     def at(rate):
         return chain(rate)
 
+    preprocess = preprocess or train_set.standardize
+    task = make_task(name, model, loss=loss, metrics=metrics, preprocess=preprocess, augment=augment)
+    shapes = check_task(name, task, train_set, batch_size)
+    check_used(name, at, {"rate": float(tried[0])}, shapes.variables)
     found = population(
         model,
         optax.inject_hyperparams(at)(rate=float(tried[0])),

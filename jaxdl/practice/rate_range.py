@@ -3,27 +3,25 @@
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from jaxdl.arguments import check_function, check_integer, check_key, check_real, require, shown
+from jaxdl.arguments import check_integer, check_key, check_real, require
 from jaxdl.data import Dataset, Stream
+from jaxdl.data.checks import check_dataset
+from jaxdl.practice.chains import Chain, chain_at, check_used
 from jaxdl.practice.findings import Finding, with_findings
 from jaxdl.practice.rate_curve import Curve, read_curve
 from jaxdl.train.loop import Progress
 from jaxdl.train.losses import Loss, Metric, cross_entropy
 from jaxdl.train.populations import population
-from jaxdl.train.task import Augment, Preprocess
-
-Chain: TypeAlias = Callable[[Any], optax.GradientTransformation]
-"""A function from a learning rate, a number or a schedule, to an optimizer: `optim.momentum` for example."""
+from jaxdl.train.task import Augment, Preprocess, check_task, make_task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,12 +165,17 @@ def find_learning_rate(
     """
     name = "find_learning_rate"
     check_key(name, "key", key)
+    check_dataset(name, "train_set", train_set)
     check_real(name, "low", low, at_least=0)
     check_real(name, "high", high, at_least=0)
     require(0 < low < high, f"{name}: rates must rise, 0 < low < high, got low={low} and high={high}")
     check_integer(name, "steps", steps, at_least=20, remedy="a smoothed curve needs so many")
     check_integer(name, "seeds", seeds, at_least=1)
     tx = chain_at(name, chain, _Rising(float(low), float(high), steps))
+    preprocess = preprocess or train_set.standardize
+    task = make_task(name, model, loss=loss, metrics=metrics, preprocess=preprocess, augment=augment)
+    shapes = check_task(name, task, train_set, batch_size)
+    check_used(name, lambda rate: chain(lambda step: rate), {"rate": float(low)}, shapes.variables)
     found = population(
         model,
         tx,
@@ -196,23 +199,6 @@ def find_learning_rate(
         "the inputs for NaN, or pass a smaller low",
     )
     return _read(rates, losses)
-
-
-def chain_at(function: str, chain: Chain, rate: Any) -> optax.GradientTransformation:
-    """The optimizer at a rate; raises `ValueError` unless `chain` is a function that makes one."""
-    example = "optim.momentum"
-    require(
-        not isinstance(chain, optax.GradientTransformation),
-        f"{function}: chain must be a function from a learning rate to an optimizer, got an optimizer with a rate of "
-        "its own; pass optim.momentum, or lambda rate: optim.adamw(rate, weight_decay=1e-4)",
-    )
-    check_function(function, "chain", chain, example)
-    tx = chain(rate)
-    require(
-        isinstance(tx, optax.GradientTransformation),
-        f"{function}: chain must give an optimizer for a learning rate, got {shown(tx)}; pass {example} for example",
-    )
-    return tx
 
 
 def _read(rates: np.ndarray, losses: np.ndarray) -> RateRange:

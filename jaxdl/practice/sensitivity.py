@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.arguments import check_integer, check_real, require
+from jaxdl.arguments import check_function, check_integer, check_real, require
 from jaxdl.modules import apply_model, check_model
 from jaxdl.practice.image_grid import displayable, show_tiles
-from jaxdl.practice.inputs import check_images, check_label, variables_of
+from jaxdl.practice.inputs import check_fits, check_images, check_label, variables_of
 from jaxdl.program_cache import remembered
 from jaxdl.train import TrainState
 from jaxdl.train.task import Preprocess
@@ -223,6 +223,8 @@ def _compiled(model: nn.Module) -> tuple[Any, Any]:
 
 
 def _inputs(function: str, images: jax.Array, preprocess: Preprocess | None) -> jax.Array:
+    if preprocess is not None:
+        check_function(function, "preprocess", preprocess, "train_set.standardize")
     given = images if preprocess is None else preprocess(images)
     require(
         jnp.issubdtype(given.dtype, jnp.floating),
@@ -232,7 +234,7 @@ def _inputs(function: str, images: jax.Array, preprocess: Preprocess | None) -> 
 
 
 def _classes(function: str, model: nn.Module, variables: Any, inputs: Any) -> int:
-    outputs = jax.eval_shape(lambda: apply_model(model, variables, jnp.asarray(inputs), train=False))
+    outputs = check_fits(function, model, variables, jax.ShapeDtypeStruct(inputs.shape, inputs.dtype))
     shape: tuple[int, ...] = tuple(getattr(outputs, "shape", ()))
     require(
         len(shape) == 2 and shape[1] >= 2,

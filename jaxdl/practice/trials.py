@@ -16,10 +16,12 @@ import optax
 from jaxdl.arguments import check_flag, check_integer, check_key, check_real, require, shown
 from jaxdl.data import Dataset, Stream
 from jaxdl.data.checks import check_dataset
+from jaxdl.practice.chains import check_optimizer, check_used
 from jaxdl.practice.search_result import SearchResult, Trial
 from jaxdl.practice.spaces import Range, draw
 from jaxdl.progress import progress_bar
 from jaxdl.train import History, NonFiniteLossError, Stepped, TrainState, fit, population
+from jaxdl.train.task import check_task, make_task
 
 
 class Work:
@@ -35,6 +37,11 @@ class Work:
         )
         split_key, self._draw_key, self._members_key = jax.random.split(key, 3)
         if isinstance(held_out, Dataset | Stream):
+            require(
+                held_out.example.inputs == train_set.example.inputs,
+                f"{name}: held_out must have inputs as train_set has them, got {held_out!r} and {train_set!r}; pass a "
+                "part of the same data, or a share such as 0.1",
+            )
             self._train_set, self._held_out = train_set, held_out
         else:
             check_real(
@@ -53,6 +60,7 @@ class Work:
         if steps is not None:
             return check_integer(self._name, "steps", steps, at_least=1)
         check_real(self._name, "epochs", epochs, at_least=0, remedy="pass epochs=1 or steps=500")
+        require(epochs > 0, f"{self._name}: epochs must be above 0, got epochs={epochs}; pass epochs=1 or steps=500")
         return max(1, round(epochs * self._train_set.steps_per_epoch(self._batch_size)))
 
     def search(
@@ -60,7 +68,9 @@ class Work:
     ) -> SearchResult:
         """Makes all trials for the first budget, and a share `1 / eta` of them for each further one."""
         values = draw(space, self._draw_key, trials)
-        tx = optax.inject_hyperparams(self._chain)(**{name: float(drawn[0]) for name, drawn in values.items()})
+        first = {name: float(drawn[0]) for name, drawn in values.items()}
+        self._check(first, arguments)
+        tx = optax.inject_hyperparams(self._chain)(**first)
         arguments |= {"batch_size": self._batch_size, "eval_set": self._held_out, "progress": False}
         going_on = [math.ceil(trials / eta**rung) for rung in range(1, len(budgets))]
         more = [after - before for before, after in itertools.pairwise(budgets)]
@@ -93,6 +103,15 @@ class Work:
                     done += budget - budgets[rung - 1]
                 states = next_states.__getitem__
         return SearchResult(space, tuple(_sorted(ends)), _chance(self._held_out), len(self._held_out))
+
+    def _check(self, values: Mapping[str, float], arguments: Mapping[str, Any]) -> None:
+        """Raises `ValueError` unless the parts fit, and the optimizer depends on all hyperparameters."""
+        name, example = self._name, "lambda learning_rate: optim.momentum(learning_rate)"
+        check_optimizer(name, self._chain(**values), "hyperparameters", example)
+        preprocess = arguments["preprocess"] or self._train_set.standardize
+        task = make_task(name, self._model, **{**arguments, "preprocess": preprocess})
+        shapes = check_task(name, task, self._train_set, self._batch_size)
+        check_used(name, self._chain, values, shapes.variables)
 
     def _continue(self, trial: Trial, state: TrainState, tx, budget: int, rung: int, arguments, done: int, report):
         """Trains a trial until `budget` updates, as the population would have."""

@@ -10,11 +10,11 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from jaxdl.arguments import require, shown
-from jaxdl.data.checks import kinds
+from jaxdl.arguments import check_function, require, shown
+from jaxdl.data.checks import input_struct, kinds
 from jaxdl.modules import apply_model, check_model
 from jaxdl.practice.image_grid import MOST, displayable, in_rows, show_tiles
-from jaxdl.practice.inputs import check_images, variables_of
+from jaxdl.practice.inputs import check_fits, check_images, variables_of
 from jaxdl.practice.sites import find_site, look, unrolled
 from jaxdl.program_cache import remembered
 from jaxdl.train import TrainState
@@ -165,8 +165,20 @@ def layer_program(function: str, model: nn.Module, variables: Any, preprocess: P
     """A function from inputs [batch, ...] to what a layer gives for them, [batch, ...]."""
     check_model(function, model)
     model, collections = unrolled(model, variables_of(function, variables))
+    if preprocess is not None:
+        check_function(function, "preprocess", preprocess, "train_set.standardize")
     program = _compiled(function, model, preprocess, layer)
-    return lambda inputs: program(collections, inputs)
+
+    known = set()
+
+    def checked(images):
+        struct = jax.ShapeDtypeStruct(images.shape, images.dtype)
+        if struct not in known:
+            check_fits(function, model, collections, input_struct(function, struct, preprocess))
+            known.add(struct)
+        return program(collections, images)
+
+    return checked
 
 
 @remembered()

@@ -4,7 +4,9 @@ Each run was made to have one illness, or none. Half of them ("first") were look
 others ("unseen"), with other nets, sets and seeds, were read for the first time when the rules were finished. Of these
 20, 13 were judged rightly at first sight: 6 of the first 11, from which the rules were then amended, and 7 of the other
 9. (The healthy run "flips", 200 updates with half of the images still wrong, was called underfitting. That is what it
-is, and it is expected now.) Images are of half the height and width.
+is, and it is expected now.) Ten more were labelled before they were trained, and are kept as they were judged then: 5
+rightly. The tests of the other five are expected to fail. Of three of these the label was wrong, not the diagnosis: the
+run did not have what it was made to have. Images are of half the height and width.
 
     python -m tests.recorded.make                 # all that are missing
     python -m tests.recorded.make --again NAME    # that one anew
@@ -47,6 +49,7 @@ class Run:
       evaluations: how many evaluations on 1,000 images; 0 for none.
       random_labels: whether each image has a label drawn at random.
       augment: as for `train.fit`.
+      misjudged: why the diagnosis is another than expected, if it is.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Run:
     random_labels: bool = False
     augment: Callable | None = None
     seed: int = 0
+    misjudged: str = ""
 
 
 def inverted_now_and_then(keys: jax.Array, images: jax.Array) -> jax.Array:
@@ -82,12 +86,48 @@ class WithDropout(nn.Module):
         return nn.Dense(10)(x)
 
 
+class Tanh(nn.Module):
+    """Two dense layers with tanh."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps images [batch, ...] to logits [batch, 10]."""
+        x = x.reshape(len(x), -1)
+        for width in (128, 64):
+            x = jnp.tanh(nn.Dense(width)(x))
+        return nn.Dense(10)(x)
+
+
+class Sigmoid(nn.Module):
+    """Six dense layers with sigmoids, through which hardly a gradient passes."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps images [batch, ...] to logits [batch, 10]."""
+        x = x.reshape(len(x), -1)
+        for _ in range(6):
+            x = nn.sigmoid(nn.Dense(64)(x))
+        return nn.Dense(10)(x)
+
+
+class WithGroupNorm(nn.Module):
+    """Two convolutions with GroupNorm and GELU."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps images [batch, height, width, channels] to logits [batch, 10]."""
+        for width in (8, 16):
+            x = nn.gelu(nn.GroupNorm(4)(nn.Conv(width, (3, 3), strides=2)(x)))
+        return nn.Dense(10)(x.reshape(len(x), -1))
+
+
 def growing(start: float, factor: float, steps: int) -> Callable:
     """A rate that grows by `factor` over `steps` updates."""
     return lambda step: start * factor ** (step / steps)
 
 
 CONVNET, RESNET, MLP = models.convnet(10), models.resnet_cifar(8, 10), models.mlp(10, widths=(128,))
+RESNET14, GROUPS = models.resnet_cifar(14, 10), WithGroupNorm()
 CUDA, THIN = models.cuda_convnet(10), models.convnet(10, widths=(8, 16), hidden=32)
 TOO_SMALL = ("plateau", "large gap", "overfitting")
 
@@ -166,6 +206,32 @@ RUNS = [
         data="fashion_mnist", seed=7),
     Run("nesterov_steps", models.mlp(10, widths=(256, 128)),
         optim.nesterov(optim.step_decay(0.05, [300, 400])), 450, unseen=True, data="mnist", seed=8, batch_size=256),
+    # ten more, whose labels were committed before they were trained; no rule was changed for them
+    Run("cuda_warmup", CUDA, optim.momentum(optim.warmup_cosine(0.03, 30, 450)), 450, data="fashion_mnist",
+        examples=12000, batch_size=96, seed=11, unseen=True,
+        misjudged="the label is wrong: the run stayed at 90 % error, and was called not learning"),
+    Run("tanh_one_cycle", Tanh(), optim.adamw(optim.one_cycle(3e-3, 500)), 500, data="mnist", batch_size=64, seed=12,
+        unseen=True),
+    Run("resnet14_nesterov", RESNET14, optim.nesterov(optim.cosine_decay(0.05, 250), weight_decay=5e-4), 250,
+        data="fashion_mnist", batch_size=64, seed=13, unseen=True),
+    Run("linear_cosine", models.mlp(10, widths=()), optim.adam(optim.cosine_decay(3e-3, 600)), 600, data="mnist",
+        batch_size=100, seed=14, unseen=True),
+    Run("group_norm_exponential", GROUPS, optim.rmsprop(optim.exponential_decay(2e-3, 0.985)), 300, data="mnist",
+        batch_size=200, examples=10000, seed=15, unseen=True,
+        misjudged="the label is wrong: the rate fell to 0 in a few updates, 44 % error, and was called underfitting"),
+    Run("few_images_cuda", CUDA, optim.adam(1e-3), 600, "overfitting", ("large gap",), data="fashion_mnist",
+        examples=600, batch_size=50, evaluations=12, seed=16, unseen=True,
+        misjudged="the label is wrong: the evaluation loss fell to the end, and it was called still falling"),
+    Run("tanh_rate_2", Tanh(), optim.momentum(2.0), 300, "rate too high", ("not learning", "diverging", "spikes"),
+        data="mnist", batch_size=64, seed=17, unseen=True),
+    Run("resnet14_adam_3e-6", RESNET14, optim.adam(3e-6), 200, "rate too low", ("still falling",), data="cifar10",
+        batch_size=200, seed=18, unseen=True,
+        misjudged="called not learning: the loss falls from 2.9 to 2.77, which is above log C, by less than its noise"),
+    Run("rmsprop_constant", models.mlp(10, widths=(32,)), optim.rmsprop(0.01), 900, "plateau",
+        ("rate too high", "overfitting", "large gap", "spikes"), data="fashion_mini", batch_size=64, seed=19,
+        unseen=True, misjudged="nothing was said: from update 500 on the loss still fell, from 0.48 to 0.42"),
+    Run("deep_sigmoid", Sigmoid(), optim.sgd(0.03), 250, "not learning", (), data="fashion_mnist", batch_size=250,
+        evaluations=5, seed=20, unseen=True),
 ]  # fmt: skip
 
 
@@ -238,7 +304,7 @@ def main(arguments: Sequence[str]) -> None:
         columns = history.columns()
         kept = ("loss", "learning_rate", "error", "eval_step", "eval_loss", "eval_error")
         arrays |= {f"{run.name}/{name}": columns[name] for name in kept if name in columns and len(columns[name])}
-        fields = {field.name for field in dataclasses.fields(run)} - {"expected", "also", "tx"}
+        fields = {field.name for field in dataclasses.fields(run)} - {"expected", "also", "tx", "misjudged"}
         settings = {name: getattr(run, name) for name in sorted(fields)}
         settings = {
             name: value if isinstance(value, str | int | None) else repr(value)[:300]

@@ -1,0 +1,82 @@
+"""What the functions take that try an optimizer at several rates: `chain`, from hyperparameters to an optimizer."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.extend.core import Literal
+
+from jaxdl.arguments import check_function, require, shown
+from jaxdl.optim.requests import initial_state, requests, update
+
+Chain: TypeAlias = Callable[[Any], optax.GradientTransformation]
+"""A function from a learning rate, a number or a schedule, to an optimizer: `optim.momentum` for example."""
+
+
+def chain_at(function: str, chain: Chain, rate: Any) -> optax.GradientTransformation:
+    """The optimizer at a rate; raises `ValueError` unless `chain` is a function that makes one."""
+    example = "optim.momentum"
+    require(
+        not isinstance(chain, optax.GradientTransformation),
+        f"{function}: chain must be a function from a learning rate to an optimizer, got an optimizer with a rate of "
+        "its own; pass optim.momentum, or lambda rate: optim.adamw(rate, weight_decay=1e-4)",
+    )
+    check_function(function, "chain", chain, example)
+    try:
+        inspect.signature(chain).bind(rate)
+    except TypeError as error:
+        raise ValueError(
+            f"{function}: chain is called with a learning rate alone, and fails: {error}; pass {example}, or "
+            "lambda rate: optim.adamw(rate, weight_decay=1e-4)"
+        ) from None
+    return check_optimizer(function, chain(rate), "a learning rate", example)
+
+
+def check_optimizer(function: str, tx: Any, what: str, example: str) -> optax.GradientTransformation:
+    """What a chain gave for `what`; raises `ValueError` unless it is an optimizer."""
+    require(
+        isinstance(tx, optax.GradientTransformation),
+        f"{function}: chain must give an optimizer for {what}, got {shown(tx)}; pass {example} for example",
+    )
+    return tx
+
+
+def check_used(function: str, chain: Callable[..., Any], values: Mapping[str, float], variables: Any) -> None:
+    """Raises `ValueError` if the first update of `chain(**values)` does not depend on one of the values.
+
+    The update is traced, not computed. If it cannot be, nothing is said here: training will say why.
+
+    Args:
+      function: who asks.
+      chain: from hyperparameters to an optimizer.
+      values: the hyperparameters by name.
+      variables: structs of the model's variables.
+    """
+    names = list(values)
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+
+    def one(given, params, batch_stats):
+        tx = chain(**dict(zip(names, given, strict=True)))
+        state = initial_state(tx, params, batch_stats)
+        options = {"value": jnp.float32(1), "batch_stats": batch_stats}
+        options |= {"value_fn": lambda params: jnp.float32(1), "grad_fn": lambda params, *_: params}
+        return update(tx, requests(params, state), params, state, params, **options)
+
+    try:
+        program = jax.make_jaxpr(one)([jnp.float32(value) for value in values.values()], params, batch_stats)
+    except Exception:
+        return
+    needed = {variable for variable in program.jaxpr.outvars if not isinstance(variable, Literal)}
+    for equation in reversed(program.jaxpr.eqns):
+        if needed.intersection(equation.outvars):
+            needed.update(variable for variable in equation.invars if not isinstance(variable, Literal))
+    unused = [name for name, given in zip(names, program.jaxpr.invars, strict=False) if given not in needed]
+    require(
+        not unused,
+        f"{function}: chain does not use {', '.join(unused)}, so all its values would train alike; make the optimizer "
+        "of the argument: lambda rate: optim.momentum(rate), or of the names of space: lambda learning_rate, decay: "
+        "optim.momentum(learning_rate, weight_decay=decay)",
+    )
