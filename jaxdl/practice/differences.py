@@ -42,8 +42,8 @@ def difference(
 ) -> Difference:
     """The derivative of `f` at `x` along `v`, against the analytic one.
 
-    Smaller steps are tried if the first one does not agree; the best counts, because one that crosses a kink, or is lost
-    in rounding, says nothing.
+    Smaller steps are tried if the first one does not agree; the best counts, because one that crosses a kink, or is
+    lost in rounding, says nothing.
 
     Args:
       f: function of one array.
