@@ -235,12 +235,12 @@ def _inputs(function: str, images: jax.Array, preprocess: Preprocess | None) -> 
 
 def _classes(function: str, model: nn.Module, variables: Any, inputs: Any) -> int:
     outputs = check_fits(function, model, variables, jax.ShapeDtypeStruct(inputs.shape, inputs.dtype))
-    shape: tuple[int, ...] = tuple(getattr(outputs, "shape", ()))
+    shape = list(getattr(outputs, "shape", ()))
     require(
-        len(shape) == 2 and shape[1] >= 2,
-        f"{function}: {type(model).__name__} must give logits [batch, classes], got {list(shape)}",
+        len(shape) == 2 and shape[-1] >= 2,
+        f"{function}: {type(model).__name__} must give logits [batch, classes], got {shape}",
     )
-    return int(shape[1])
+    return int(shape[-1])
 
 
 def _edges(starts: np.ndarray, size: int) -> np.ndarray:
