@@ -96,7 +96,7 @@ ABLATION = Ablation(
     "resnet_shortcuts",
     __doc__,
     variants={
-        "default": ShortcutSettings(seeds=5, train_size=10_000, test_size=5000, pixels=16, steps=1170, batch_size=64),
+        "default": ShortcutSettings(train_size=10_000, test_size=5000, pixels=16, steps=1170, batch_size=64),
         "smoke": ShortcutSettings(
             data="fashion_mini", seeds=2, steps=4, batch_size=16, train_size=64, test_size=50, depth=8
         ),

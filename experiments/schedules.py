@@ -98,7 +98,7 @@ ABLATION = Ablation(
     "schedules",
     __doc__,
     variants={
-        "default": ScheduleSettings(seeds=5, train_size=10_000, test_size=5000, pixels=16, steps=780),
+        "default": ScheduleSettings(train_size=10_000, test_size=5000, pixels=16, steps=780),
         "rates": ScheduleSettings(seeds=2, train_size=10_000, pixels=16, steps=780, held_out=0.2, tune=True),
         "smoke": ScheduleSettings(data="fashion_mini", seeds=2, steps=6, batch_size=16, train_size=64, test_size=50),
         "paper": ScheduleSettings(depth=20, steps=64_000, eval_every=1950, checkpoints=True),
