@@ -149,9 +149,7 @@ ABLATION = Ablation(
     "regularization",
     __doc__,
     variants={
-        "default": RegularizationSettings(
-            seeds=5, train_size=1000, test_size=5000, pixels=16, steps=1280, batch_size=64
-        ),
+        "default": RegularizationSettings(train_size=1000, test_size=5000, pixels=16, steps=1280, batch_size=64),
         "smoke": RegularizationSettings(
             data="fashion_mini", seeds=2, steps=4, batch_size=16, train_size=100, test_size=50
         ),
