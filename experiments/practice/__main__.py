@@ -20,7 +20,7 @@ from experiments.practice.advice import Net
 from experiments.practice.document import Section, markdown, page
 from experiments.practice.recipe import Budget, Recipe, environment
 from experiments.practice.sets import Sets
-from jaxdl import data
+from jaxdl import data, report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,28 +51,39 @@ def main(arguments: list[str] | None = None) -> None:
     except (data.DatasetNotFoundError, FileNotFoundError, ValueError) as error:
         sys.exit(f"error: {error}")
     out.mkdir(parents=True, exist_ok=True)
+    problem = ""
     try:
-        advice = recipe.run()
+        recipe.run()
     except KeyboardInterrupt:
         print("interrupted; the same command goes on with the searches where they stopped", file=sys.stderr)
         sys.exit(130)
-    seconds = time.perf_counter() - start
-    about = {"command": f"python -m experiments.practice {settings.flags}", **environment(recipe, seconds)}
+    except ValueError as error:
+        problem = f"The recipe could not go on after {len(recipe.sections)} sections: {error}"
+    write(settings, recipe, out, time.perf_counter() - start, problem)
+    if problem:
+        sys.exit(f"error: {problem}")
+
+
+def write(settings: PracticeSettings, recipe: Recipe, out: Path, seconds: float, problem: str) -> None:
+    """Writes the report, and the advice if there is one."""
     first = Section(
-        "What to do",
-        verdict=f"{advice.sentence()} Its error on held-out images is {recipe.best.error:.2f} %.",
-        serious=[text for section in recipe.sections for text in section.serious],
-        code=advice.code(_load(settings), recipe.train_set),
+        "What to do", verdict=problem, serious=[text for section in recipe.sections for text in section.serious]
     )
+    if not problem:
+        advice, runs = recipe.best.advice, len(recipe.runs)
+        verdict = (
+            f"{advice.sentence()} Its error on held-out images is {recipe.best.error:.2f} %, the least of {runs} runs."
+        )
+        first = dataclasses.replace(first, verdict=verdict, code=advice.code(_load(settings), recipe.train_set))
+        for path in (out / "advice.json", settings.publish):
+            if path is not None:
+                advice.save(path, environment(recipe, seconds))
     title = f"Practice: {settings.name}"
-    kinds = f"{len(recipe.train_set):,} images to train on, {len(recipe.held_out):,} held out, "
-    kinds += f"{recipe.train_set.num_classes} classes; {seconds / 60:.1f} minutes. {about['command']}"
-    (out / "report.md").write_text(markdown(title, kinds, [first, *recipe.sections]))
-    (out / "page.html").write_text(page(title, kinds, [first, *recipe.sections], out))
-    for path in (out / "advice.json", settings.publish):
-        if path is not None:
-            advice.save(path, about)
-    print(f"\n{first.verdict}\nWritten to {out}: report.md, page.html, advice.json")
+    lead = f"{len(recipe.train_set):,} images to train on, {len(recipe.held_out):,} held out, "
+    lead += f"{recipe.train_set.num_classes} classes; {seconds / 60:.1f} minutes. {report.environment()['command']}"
+    (out / "report.md").write_text(markdown(title, lead, [first, *recipe.sections]))
+    (out / "page.html").write_text(page(title, lead, [first, *recipe.sections], out))
+    print(f"\n{first.verdict}\nWritten to {out}: report.md, page.html{'' if problem else ', advice.json'}")
 
 
 def _print(section: Section) -> None:
@@ -84,13 +95,17 @@ def _print(section: Section) -> None:
 
 def _load(settings: PracticeSettings) -> str:
     """Code that loads the whole sets."""
+    given = {"data": settings.data, "data_dir": settings.data_dir, "pixels": settings.pixels}
     if settings.folder is not None:
-        pixels = settings.pixels or 32
-        return (
-            "from experiments.practice.sets import of_folder\n"
-            f"train_set, test_set = of_folder(Path({str(settings.folder)!r}), {pixels})"
-        )
-    return f"train_set, test_set = data.load({settings.data!r})"
+        given = {"folder": settings.folder.expanduser().absolute(), "pixels": settings.pixels}
+    given = {name: value for name, value in given.items() if value is not None}
+    if set(given) == {"data"}:
+        return f"train_set, test_set = data.load({settings.data!r})"
+    words = [
+        f"{name}={f'Path({str(value)!r})' if isinstance(value, Path) else repr(value)}" for name, value in given.items()
+    ]
+    lines = ["from pathlib import Path", "from experiments.practice.sets import Sets", ""]
+    return "\n".join([*lines, f"train_set, test_set = Sets({', '.join(words)}).whole()"])
 
 
 if __name__ == "__main__":

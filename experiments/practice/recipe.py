@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.practice.advice import Advice, Change, Net, chain, changes, net
 from experiments.practice.document import Section, Table
 from experiments.practice.sets import Sets
-from jaxdl import data, optim, practice, report, train
+from jaxdl import optim, practice, report, train
 from jaxdl.arguments import require
 
 CHANGES: tuple[Change, ...] = ("none", "crops", "crops and flips")
@@ -76,24 +75,23 @@ class Recipe:
             f"--batch-size must be at most the {len(self.train_set)} training images, got {self.batch_size}",
         )
         self.net = net(self.model, self.train_set.num_classes)
-        self.keys = dict(zip("2345678", jax.random.split(jax.random.key(self.seed), 7), strict=True))
+        names = ("start", "range test", "rates", "coarse", "fine", "runs")
+        self.keys = dict(zip(names, jax.random.split(jax.random.key(self.seed), 6), strict=True))
+        self.runs: list[Run] = []
         self.sections: list[Section] = []
         self.seconds: dict[str, float] = {}
 
-    def run(self) -> Advice:
-        """Makes all steps."""
-        for step in (self.check_data, self.initial_loss, self.overfit, self.rates, self.searches, self.train):
+    def run(self) -> None:
+        """Makes all steps; `best` is then the run that was best, and `sections` tell of all."""
+        steps = (self.check_data, self.initial_loss, self.overfit, self.rates, self.searches, self.train)
+        for step in (*steps, self.look_inside):
             start = time.perf_counter()
             step()
             self.seconds[step.__name__] = time.perf_counter() - start
-        start = time.perf_counter()
-        self.look_inside()
-        self.seconds["look_inside"] = time.perf_counter() - start
-        return self.best.advice
 
     def check_data(self) -> None:
         """Before the first step: the data."""
-        found = practice.check_data(self.train_set, self.test_set, preprocess=self.train_set.standardize)
+        found = practice.check_data(self.train_set, self.test_set)
         about = (
             "Before a net is trained: class balance, duplicates, constant images, and whether labels fit the images."
         )
@@ -101,13 +99,11 @@ class Recipe:
 
     def initial_loss(self) -> None:
         """Step 1."""
-        state = train.init_state(self.net, optim.sgd(0.0), self.keys["2"], self.train_set)
+        state = train.init_state(self.net, optim.sgd(0.0), self.keys["start"], self.train_set)
         found = practice.check_initial_loss(
             state, self.net, self.train_set, weight_decay=5e-4, batch_size=self.batch_size
         )
-        before = practice.inspect(
-            self.net, state.variables, self._batch(self.train_set), preprocess=self.train_set.standardize
-        )
+        before = practice.inspect(self.net, state, self.train_set)
         before.plot(self.out / "inspection_before.png")
         about = "The loss of the net before training, against that of a guess."
         section = self._section("Step 1: the initial loss", about, found)
@@ -124,7 +120,7 @@ class Recipe:
     def overfit(self) -> None:
         """Step 2."""
         tx = optim.adam(1e-3)
-        state = train.init_state(self.net, tx, self.keys["2"], self.train_set)
+        state = train.init_state(self.net, tx, self.keys["start"], self.train_set)
         found = practice.overfit_batch(state, self.net, tx, self.train_set, batch_size=min(32, self.batch_size))
         self._add(
             "Step 2: overfit a few batches",
@@ -138,9 +134,9 @@ class Recipe:
         """Step 3."""
         arguments: dict[str, Any] = {"batch_size": self.batch_size}
         found = practice.find_learning_rate(
-            self.net, optim.momentum, self.train_set, self.keys["3"], steps=self.budget.range_test, **arguments
+            self.net, optim.momentum, self.train_set, self.keys["range test"], steps=self.budget.range_test, **arguments
         )
-        side = practice.compare_rates(self.net, optim.momentum, self.train_set, self.keys["4"], **arguments)
+        side = practice.compare_rates(self.net, optim.momentum, self.train_set, self.keys["rates"], **arguments)
         # Where no rate lowers the loss in the range test, the best of the four is a place to begin.
         usable = [rate for rate in (found.suggestion, side.best) if np.isfinite(rate)]
         self.suggestion = usable[0] if usable else 1e-3
@@ -172,7 +168,7 @@ class Recipe:
             self.net,
             constant,
             self.train_set,
-            self.keys["5"],
+            self.keys["coarse"],
             space={"rate": (low, high), "weight_decay": (1e-5, 1e-2)},
             trials=budget.coarse_trials,
             steps=budget.coarse_steps,
@@ -191,7 +187,7 @@ class Recipe:
             self.net,
             constant,
             self.train_set,
-            self.keys["6"],
+            self.keys["fine"],
             around=coarse,
             trials=budget.refine_trials,
             steps=budget.refine_steps,
@@ -224,7 +220,7 @@ class Recipe:
         else:
             remedies.append(dataclasses.replace(best.advice, steps=2 * best.advice.steps))
         runs += self._runs(remedies)
-        self.first, self.best = runs[0], _best(runs)
+        self.runs, self.best = runs, _best(runs)
         self.best.diagnosis.plot(self.out / "diagnosis.png")
         rows = [
             [
@@ -242,11 +238,11 @@ class Recipe:
                 "Step 6: whole runs, and what their curves say",
                 "The best rate under a cosine, and three times it; then changes of the images; then what the best "
                 "run's curves ask for. The run with the least error on held-out images is kept.",
-                f"Held-out error {self.best.error:.2f} % (first run {self.first.error:.2f} %). "
+                f"Held-out error {self.best.error:.2f} % (first run {runs[0].error:.2f} %). "
                 f"{_words(self.best.diagnosis)}",
                 _texts(self.best.diagnosis, True),
                 _texts(self.best.diagnosis, False),
-                [Table(["peak rate", "decay", "changes", "updates", "held-out error (%)", "diagnosis"], rows)],
+                [Table(["peak rate", "decay", "augmentation", "updates", "held-out error (%)", "diagnosis"], rows)],
                 [("diagnosis.png", "The curves of the best run.")],
             )
         )
@@ -254,11 +250,10 @@ class Recipe:
     def look_inside(self) -> None:
         """The trained net: layers, filters, mistakes."""
         variables = self.best.state.variables
-        preprocess = self.train_set.standardize
-        after = practice.inspect(self.net, variables, self._batch(self.held_out), preprocess=preprocess)
+        after = practice.inspect(self.net, variables, self.held_out)
         after.plot(self.out / "inspection_after.png")
         practice.filters(variables).plot(self.out / "filters.png")
-        mistakes = practice.mistakes(self.net, variables, self.held_out, preprocess=preprocess)
+        mistakes = practice.mistakes(self.net, variables, self.held_out)
         mistakes.plot(self.out / "confusion.png")
         pictures = []
         if len(mistakes.rows):
@@ -284,7 +279,7 @@ class Recipe:
         runs = []
         for plan in plans:
             tx = chain(plan.rate, plan.weight_decay, plan.steps)
-            state = train.init_state(self.net, tx, self.keys["7"], self.train_set)
+            state = train.init_state(self.net, tx, self.keys["runs"], self.train_set)
             try:
                 state, history = train.fit(
                     state,
@@ -303,10 +298,6 @@ class Recipe:
             diagnosis = practice.diagnose(history, num_classes=self.train_set.num_classes, diverged=diverged)
             runs.append(Run(plan, error, state, diagnosis))
         return runs
-
-    def _batch(self, dataset: data.Dataset) -> Any:
-        rows = jnp.arange(min(256, len(dataset)))
-        return data.take_batch(jnp.asarray(dataset.images), jnp.asarray(dataset.labels), rows)
 
     def _add(self, title: str, about: str, found: Any, figure: str = "", caption: str = "") -> None:
         section = self._section(title, about, found)
@@ -343,5 +334,5 @@ def environment(recipe: Recipe, seconds: float) -> dict[str, Any]:
         "minutes": round(seconds / 60, 2),
         "seconds_by_step": {name: round(value, 1) for name, value in recipe.seconds.items()},
         "held_out_error": round(recipe.best.error, 3),
-        "first_run_error": round(recipe.first.error, 3) if np.isfinite(recipe.first.error) else None,
+        "first_run_error": round(recipe.runs[0].error, 3) if np.isfinite(recipe.runs[0].error) else None,
     }

@@ -44,14 +44,6 @@ class Sets:
         """The set's name, for files."""
         return self.folder.expanduser().absolute().name if self.folder is not None else self.data
 
-    @property
-    def flags(self) -> str:
-        """The command line's words for these sets."""
-        words = [f"--folder {self.folder}" if self.folder is not None else f"--data {self.data}"]
-        words += [f"--pixels {self.pixels}"] if self.pixels is not None else []
-        words += [f"--train-size {self.train_size}"] if self.train_size is not None else []
-        return " ".join(words)
-
     def whole(self) -> tuple[Dataset, Dataset]:
         """The training set and the test set, in memory."""
         if self.folder is not None:
