@@ -77,7 +77,7 @@ ABLATION = Ablation(
     comparisons=[
         *(
             Comparison(
-                f"with a batch of 2048 a {kind} warm-up lowers the test error",
+                f"with a batch of 2048 {'an' if kind[0] == 'e' else 'a'} {kind} warm-up lowers the test error",
                 "test_error",
                 better=f"batch 2048, {kind}",
                 worse="batch 2048, none",

@@ -8,7 +8,7 @@ import pytest
 from helpers import random_dataset
 from recorded.make import FILE, RUNS, read, train_run
 
-from jaxdl import models, optim, practice, train
+from jaxdl import data, models, optim, practice, train
 from jaxdl.practice.run_curves import Curves
 
 HISTORIES = read() if FILE.exists() else {}
@@ -218,3 +218,13 @@ def test_wrong_calls():
     ]:
         with pytest.raises(ValueError, match=message):
             practice.diagnose(*arguments, **options)
+
+
+@pytest.mark.parametrize("updates", [1, 2, 3])
+def test_a_run_that_diverged_at_once_can_be_drawn(tmp_path, updates):
+    model, (train_set, _) = models.mlp(widths=(4,)), data.load("fashion_mini")
+    tx = optim.sgd(0.01)
+    state = train.init_state(model, tx, jax.random.key(0), train_set)
+    _, history = train.fit(state, model, tx, train_set, steps=updates, progress=False)
+    practice.diagnose(history, diverged="the loss is nan").plot(tmp_path / "x.png")
+    assert (tmp_path / "x.png").exists()

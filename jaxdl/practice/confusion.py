@@ -55,7 +55,7 @@ class Mistakes:
 
     @property
     def class_errors(self) -> np.ndarray:
-        """The same for each class; NaN for a class without examples."""
+        """The same for each class, float64 [classes]; NaN for a class without examples."""
         with np.errstate(invalid="ignore"):
             return 1 - np.diag(self.matrix) / self.matrix.sum(1)
 
@@ -92,7 +92,7 @@ class Mistakes:
         size = 9 if classes <= 20 else 6
         axes.set_xticks(ticks, names, rotation=50, ha="right", rotation_mode="anchor", fontsize=size)
         axes.set_yticks(ticks, names, fontsize=size)
-        axes.set(xlabel="said to be", ylabel="is")
+        axes.set(xlabel="predicted class", ylabel="true class")
         wrong_of_all = f"{100 * self.error:.1f} % of {self.matrix.sum():,} are wrong"
         axes.set_title(f"{wrong_of_all}. Numbers: percent of the row; colours: mistakes alone", fontsize=10)
         figure.colorbar(image, ax=axes, label="share of the row that is wrong", shrink=0.8)

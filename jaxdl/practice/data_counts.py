@@ -9,7 +9,7 @@ from jaxdl.practice.samples import equal_targets
 
 _IMBALANCE = 10.0  # the largest class over the smallest one
 _FEW = 0.001  # shares of the examples from which on something is said,
-_MANY = 0.01  # and from which on it is serious
+_MANY = 0.01  # and from which on it is serious (ten times as many for duplicates with one label)
 
 
 class Duplicates(NamedTuple):

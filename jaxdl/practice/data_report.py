@@ -108,7 +108,7 @@ def check_data(
       >>> report = practice.check_data(train_set, test_set)
       >>> report.class_counts["train"].tolist(), len(report.findings)
       ([1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000], 0)
-      >>> report.relations["test"].accuracy > 0.7  # of a linear model on 7 by 7 means of pixels
+      >>> report.relations["test"].accuracy > 0.7  # of a linear model on 8 by 8 means of pixels
       True
 
     Reference: the lecture notes' first step, `preprocess and look at the data`.

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxdl.practice.run_curves import BLOCKS, centred_means
+
 if TYPE_CHECKING:
     from jaxdl.practice.diagnosis import Diagnosis
 
@@ -63,6 +65,4 @@ def plot_diagnosis(path: str | os.PathLike, found: "Diagnosis") -> None:
 
 def _means(values: np.ndarray) -> np.ndarray:
     """The mean of a twentieth of the values around each."""
-    window = max(3, len(values) // 20)
-    weights = np.convolve(np.ones(len(values)), np.ones(window), "same")
-    return np.convolve(values, np.ones(window), "same") / weights
+    return centred_means(np.asarray(values, np.float64), max(3, len(values) // BLOCKS))

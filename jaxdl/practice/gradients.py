@@ -31,7 +31,7 @@ class GradientCheck:
 
     Attributes:
       relative_error: the largest one of each parameter (or array), by path; kinks are left out.
-      ratio: the median of analytic over numeric derivatives of each, by path; NaN where all are 0.
+      ratio: the median of analytic over numeric derivatives of each, by path; NaN where none is above the rounding.
       checked: entries and directions that were compared, by path.
       kinks: how many of these lie at a kink, where the two sides of the function have different slopes.
       value: the loss.

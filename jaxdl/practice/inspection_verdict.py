@@ -32,9 +32,13 @@ def judge(layers: Sequence[Any], weights: Sequence[Any], loss: float) -> tuple[F
     bad = [layer.name for layer in layers if not math.isfinite(layer.activation.norm)]
     bad_gradients = [w.name for w in weights if not math.isfinite(w.gradient_norm)]
     if bad or bad_gradients or not math.isfinite(loss):
-        where = f"the outputs of {bad[0]}" if bad else f"the gradient of {(bad_gradients or ['the loss'])[0]}"
-        remedy = "Look at the inputs and at the weights before it, and lower the learning rate if this is during "
-        text = f"{where} are NaN or infinite, and no earlier layer's. {remedy}training."
+        if bad:
+            where = f"the outputs of {bad[0]} are NaN or infinite, and no earlier layer's"
+        elif bad_gradients:
+            where = f"the outputs are finite, but gradients are NaN or infinite: of {', '.join(bad_gradients[:5])}"
+        else:
+            where = "the outputs are finite, but the loss is not"
+        text = f"{where}. Look at the inputs and the weights, and lower the learning rate if this is during training."
         return (Finding("not finite", text, {"layers": len(bad), "weights": len(bad_gradients)}),)
     over_depth = series(layers)
     found = [

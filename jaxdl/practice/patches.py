@@ -62,7 +62,7 @@ class TopPatches:
         never = [all(patch.value <= 0 for patch in patches) for patches in self.patches]
         names = [f"unit {unit}{NEVER if silent else ''}" for unit, silent in zip(self.units, never, strict=True)]
         about = f"with its activation ({height} x {width} pixels; what is beyond the image is grey)"
-        title = f"{self.layer}: patches that move a unit most, {about}"
+        title = f"{self.layer}: patches that activate a unit most, {about}"
         show_tiles(path, title, rows, captions=captions, names=names, tile=0.8)
 
 
@@ -159,6 +159,12 @@ def top_patches(
     example = jax.ShapeDtypeStruct((size, *dataset.image_shape), images.dtype)
     *layout, channels = jax.eval_shape(program, example).shape[1:]
     chosen = _units(units, channels)
+    inputs = jax.eval_shape(preprocess or dataset.standardize or (lambda x: x), dataset.example.inputs)
+    require(
+        inputs.shape[1:3] == images.shape[1:3],
+        f"top_patches: preprocess must keep the images' sides, {images.shape[1:3]}, got {inputs.shape[1:3]}",
+    )
+    field = receptive_field(model, variables, inputs.shape[1:], layer)
     best, places = [], []
     for start in range(0, len(images), size):
         rows = np.minimum(np.arange(start, start + size), len(images) - 1)  # all batches have one shape
@@ -167,12 +173,6 @@ def top_patches(
         best.append(np.asarray(jnp.max(flat, 1), np.float32)[: len(images) - start])
         places.append(np.asarray(jnp.argmax(flat, 1))[: len(images) - start])
     best, places = np.concatenate(best), np.concatenate(places)
-    inputs = jax.eval_shape(preprocess or dataset.standardize or (lambda x: x), dataset.example.inputs)
-    field = receptive_field(model, variables, inputs.shape[1:], layer)
-    require(
-        inputs.shape[1:3] == images.shape[1:3],
-        f"top_patches: preprocess must keep the images' sides, {images.shape[1:3]}, got {inputs.shape[1:3]}",
-    )
     found = []
     for number in range(len(chosen)):
         order = np.argsort(-best[:, number], kind="stable")[:k]

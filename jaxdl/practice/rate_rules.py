@@ -121,7 +121,7 @@ def rate_too_low(curves: Curves) -> Finding | None:
 
 
 def still_falling(curves: Curves) -> Finding | None:
-    """Over the last third of the run the loss fell by a twentieth of itself, and evaluations, if there are, fell too.
+    """Over the last three tenths of the run the loss fell by a twentieth of itself, and evaluations, if any, fell too.
 
     Not said if the rate has come to its end, as a longer schedule is another run, nor if the rate is too low, which
     says it already.
@@ -138,7 +138,7 @@ def still_falling(curves: Curves) -> Finding | None:
 
 
 def plateau(curves: Curves) -> Finding | None:
-    """In the last third the loss does not fall any more, at a rate that was not lowered, though much is left.
+    """In the last three tenths the loss does not fall any more, at a rate that was not lowered, though much is left.
 
     Where less than a tenth of the first loss is left, the run has simply done its work.
     """

@@ -11,6 +11,14 @@ from jaxdl.train import History
 BLOCKS = 20  # parts of equal length that a run is divided into; enough for a shape, long enough to average the noise
 
 
+def centred_means(values: np.ndarray, window: int) -> np.ndarray:
+    """float64 [n]: the mean of `window` values around each; of fewer at the ends."""
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    at = np.arange(len(values))
+    start, stop = np.maximum(at - window // 2, 0), np.minimum(at + window // 2 + 1, len(values))
+    return (total[stop] - total[start]) / (stop - start)
+
+
 @dataclasses.dataclass(frozen=True)
 class Curves:
     """A run's training loss in smoothed form, its rates and its evaluations.
@@ -53,11 +61,7 @@ class Curves:
     @functools.cached_property
     def smooth(self) -> np.ndarray:
         """float64 [n]: the mean over a block's length around each update."""
-        window = max(3, len(self.loss) // BLOCKS)
-        total = np.concatenate([[0.0], np.cumsum(self.loss)])
-        at = np.arange(len(self.loss))
-        start, stop = np.maximum(at - window // 2, 0), np.minimum(at + window // 2 + 1, len(self.loss))
-        return (total[stop] - total[start]) / (stop - start)
+        return centred_means(self.loss, max(3, len(self.loss) // BLOCKS))
 
     @functools.cached_property
     def noise(self) -> float:

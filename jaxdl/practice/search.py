@@ -117,8 +117,8 @@ def refine_search(
 ) -> SearchResult:
     """Tries hyperparameters around the best of another search, longer, and stops the worse ones early: step 5.
 
-    The ranges are those of the best quarter of the trials of `around`, and a tenth of the old range more at both ends;
-    if the best trial lay at an edge, a logarithmic range is moved beyond it.
+    The ranges are those of the best quarter of the trials of `around` (three or more), and a tenth of the old range
+    more at both ends; if the best trial lay at an edge, a logarithmic range is moved beyond it.
 
     Successive halving: all trials make `steps / eta ** (rungs - 1)` updates; the best `1 / eta` of them go on to `eta`
     times as many, and so on, until the last rung makes `steps`. A trial that goes on is not trained anew: it continues

@@ -35,10 +35,10 @@ class Filters:
     kernels: np.ndarray
 
     def plot(self, path: str | os.PathLike) -> None:
-        """Draws the first 64 filters to a PNG.
+        """Draws filters to a PNG.
 
-        Filters of three input channels are drawn in colour and those of one in grey, each stretched so that 0 is the
-        middle grey. Of other layers a row is a filter and a column an input channel, up to 16 of each.
+        Of layers with 3 input channels the first 64 in colour, with 1 in grey, each stretched so that 0 is the middle
+        grey. Of other layers a row is a filter and a column an input channel, up to 16 of each.
         """
         count, _, _, channels = self.kernels.shape
         reach = np.abs(self.kernels).max((1, 2, 3), keepdims=True)
@@ -89,7 +89,7 @@ class FeatureMaps:
 
 
 def filters(variables: Mapping[str, Any] | TrainState, layer: str | None = None) -> Filters:
-    """The filters of a convolution, by default of the first one.
+    """The filters of a convolution, by default of the only one with 1 or 3 input channels.
 
     Args:
       variables: {"params": ..., ...}, or a training state.
