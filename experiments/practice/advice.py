@@ -11,7 +11,7 @@ import optax
 from experiments.ablation import crop_and_flip
 from jaxdl import data, models, optim
 
-Change = Literal["none", "crops", "crops and flips"]
+Change = Literal["none", "flips", "crops", "crops and flips"]
 Net = Literal["convnet", "resnet8"]
 
 MODELS = {"convnet": "models.convnet({classes})", "resnet8": "models.resnet_cifar(8, {classes})"}
@@ -64,6 +64,7 @@ class Advice:
         crop = f"data.RandomCrop({side // 8})"
         augment = {
             "none": "None",
+            "flips": "data.RandomFlip()",
             "crops": crop,
             "crops and flips": f"data.Compose(({crop}, data.RandomFlip()))",
         }[self.augment]
@@ -105,4 +106,4 @@ def chain(rate: Any, weight_decay: Any, steps: int) -> optax.GradientTransformat
 def changes(name: Change, train_set: data.Dataset) -> Any:
     """The augmentation with that name, as for `train.fit`."""
     both = crop_and_flip(train_set)
-    return {"none": None, "crops": both.changes[0], "crops and flips": both}[name]
+    return {"none": None, "flips": both.changes[1], "crops": both.changes[0], "crops and flips": both}[name]

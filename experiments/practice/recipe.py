@@ -15,7 +15,7 @@ from experiments.practice.sets import Sets
 from jaxdl import optim, practice, report, train
 from jaxdl.arguments import require
 
-CHANGES: tuple[Change, ...] = ("none", "crops", "crops and flips")
+CHANGES: tuple[Change, ...] = ("flips", "crops", "crops and flips")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +211,7 @@ class Recipe:
         # Under a cosine the rate is lower most of the time than the constant one of the searches.
         runs = self._runs([first, dataclasses.replace(first, rate=3 * rate)])
         best = _best(runs)
-        runs += self._runs([dataclasses.replace(best.advice, augment=change) for change in CHANGES[1:]])
+        runs += self._runs([dataclasses.replace(best.advice, augment=change) for change in CHANGES])
         best = _best(runs)
         names = {finding.name for finding in best.diagnosis.findings}
         remedies = []
