@@ -130,7 +130,7 @@ ABLATION = Ablation(
     "alexnet_ingredients",
     __doc__,
     variants={
-        "default": IngredientSettings(train_size=2000, test_size=5000, pixels=16, steps=1170, batch_size=64),
+        "default": IngredientSettings(train_size=2000, test_size=5000, pixels=16, steps=780, batch_size=64),
         "smoke": IngredientSettings(data="fashion_mini", seeds=2, steps=3, batch_size=16, train_size=64, test_size=50),
         "paper": IngredientSettings(rate=0.01, steps=35_100, eval_every=1950, checkpoints=True),
     },
