@@ -32,7 +32,50 @@ def chain_at(function: str, chain: Chain, rate: Any) -> optax.GradientTransforma
             f"{function}: chain is called with a learning rate alone, and fails: {error}; pass {example}, or "
             "lambda rate: optim.adamw(rate, weight_decay=1e-4)"
         ) from None
-    return check_optimizer(function, chain(rate), "a learning rate", example)
+    try:
+        tx = chain(rate)
+    except (TypeError, ValueError) as error:
+        if callable(rate):
+            raise ValueError(_needs_a_schedule(function, error)) from error
+        raise
+    return check_optimizer(function, tx, "a learning rate", example)
+
+
+def _needs_a_schedule(function: str, error: Exception) -> str:
+    return (
+        f"{function}: chain is given a schedule here, whose rate rises from update to update, and fails: {error}. Leave "
+        "the schedule out of the chain, as in optim.momentum; the rate that is found is then the peak of a schedule"
+    )
+
+
+def check_takes_schedule(function: str, chain: Chain, schedule: Any, variables: Any) -> None:
+    """Raises `ValueError` if an update of `chain(schedule)` fails, and one of `chain(number)` does not.
+
+    optax's schedules find out only at an update that their peak is no number. The updates are traced, not computed.
+
+    Args:
+      function: who asks.
+      chain: from a learning rate to an optimizer.
+      schedule: what the chain will be given.
+      variables: structs of the model's variables.
+    """
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    try:
+        jax.eval_shape(lambda *given: _first_update(chain(schedule), *given), params, batch_stats)
+    except Exception as error:
+        try:
+            jax.eval_shape(lambda *given: _first_update(chain(0.01), *given), params, batch_stats)
+        except Exception:
+            return  # it is not the schedule: training will say why
+        raise ValueError(_needs_a_schedule(function, error)) from error
+
+
+def _first_update(tx: optax.GradientTransformation, params: Any, batch_stats: Any) -> Any:
+    """The updates and the state after the first update, with the parameters in the place of a gradient."""
+    state = initial_state(tx, params, batch_stats)
+    options = {"value": jnp.float32(1), "batch_stats": batch_stats}
+    options |= {"value_fn": lambda params: jnp.float32(1), "grad_fn": lambda params, *_: params}
+    return update(tx, requests(params, state), params, state, params, **options)
 
 
 def check_optimizer(function: str, tx: Any, what: str, example: str) -> optax.GradientTransformation:
@@ -59,11 +102,7 @@ def check_used(function: str, chain: Callable[..., Any], values: Mapping[str, fl
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
 
     def one(given, params, batch_stats):
-        tx = chain(**dict(zip(names, given, strict=True)))
-        state = initial_state(tx, params, batch_stats)
-        options = {"value": jnp.float32(1), "batch_stats": batch_stats}
-        options |= {"value_fn": lambda params: jnp.float32(1), "grad_fn": lambda params, *_: params}
-        return update(tx, requests(params, state), params, state, params, **options)
+        return _first_update(chain(**dict(zip(names, given, strict=True))), params, batch_stats)
 
     try:
         program = jax.make_jaxpr(one)([jnp.float32(value) for value in values.values()], params, batch_stats)

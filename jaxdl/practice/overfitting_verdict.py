@@ -62,11 +62,19 @@ def _causes(
 ) -> list[Finding]:
     on = [name for name in regularisation if name != "weight decay"]
     if again is not None and again.reached is not None:
-        text = (
-            f"without {' and '.join(on)} {what} is reached after {again.reached} updates, with it the error is still"
-            f" {run.last_error:.1%}. Switch it off for this check; if the training error of the whole set stays high"
-            " too, weaken it."
+        still = (
+            f"the loss or a gradient was not finite at update {run.broke}"
+            if run.broke is not None
+            else f"the error is still {run.last_error:.1%}"
+            if run.error is not None
+            else f"the loss is still {run.passes[-1]:.4g}"
         )
+        text = (
+            f"without {' and '.join(on)} {what} is reached after {again.reached} updates, with it {still}. Switch it off"
+            " for this check; if the training error of the whole set stays high too, weaken it."
+        )
+        if run.broke is not None:
+            text += " Or lower the learning rate, which is too high with it."
         numbers = {"reached_without": again.reached, "error": run.last_error}
         return [Finding("regularisation", text, numbers, serious=False)]
     if run.broke is not None:
@@ -92,7 +100,10 @@ def _causes(
             f"{curve}. The gradient's norm was {run.gradient_norm[0]:.3g} at first, and is {run.gradient_norm[-1]:.3g}."
         )
         if same_for_all:
-            text += " The model answers the same for every input: its units may be dead, or saturated."
+            text += (
+                f" A model that answers the same for every input can reach {constant:.4g}: if the gradient has become"
+                " small, units may be dead, or saturated."
+            )
         text += (
             " The learning rate is too low (multiply it by 10), or the initialisation is bad: look at the activations"
             " of each layer."
