@@ -14,6 +14,11 @@ from jaxdl.optim.requests import initial_state, requests, update
 
 Chain: TypeAlias = Callable[[Any], optax.GradientTransformation]
 """A function from a learning rate, a number or a schedule, to an optimizer: `optim.momentum` for example."""
+_NEEDS_NUMBERS = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
 
 
 def chain_at(function: str, chain: Chain, rate: Any) -> optax.GradientTransformation:
@@ -43,8 +48,8 @@ def chain_at(function: str, chain: Chain, rate: Any) -> optax.GradientTransforma
 
 def _needs_a_schedule(function: str, error: Exception) -> str:
     return (
-        f"{function}: chain is given a schedule here, whose rate rises from update to update, and fails: {error}. Leave "
-        "the schedule out of the chain, as in optim.momentum; the rate that is found is then the peak of a schedule"
+        f"{function}: chain is given a schedule here, whose rate rises from update to update, and fails: {error}. "
+        "Leave the schedule out of the chain, as in optim.momentum; the rate that is found is then the peak of a schedule"
     )
 
 
@@ -82,21 +87,26 @@ def check_optimizer(function: str, tx: Any, what: str, example: str) -> optax.Gr
     """What a chain gave for `what`; raises `ValueError` unless it is an optimizer."""
     require(
         isinstance(tx, optax.GradientTransformation),
-        f"{function}: chain must give an optimizer for {what}, got {shown(tx)}; pass {example} for example",
+        f"{function}: chain must give an optimizer for {what}, got {shown(tx)}; pass {example} for example"
+        + (", or the .gradient_transformation() of MultiSteps" if isinstance(tx, optax.MultiSteps) else ""),
     )
     return tx
 
 
-def check_used(function: str, chain: Callable[..., Any], values: Mapping[str, float], variables: Any) -> None:
+def check_used(
+    function: str, chain: Callable[..., Any], values: Mapping[str, float], variables: Any, *, injected: bool = True
+) -> None:
     """Raises `ValueError` if the first update of `chain(**values)` does not depend on one of the values.
 
-    The update is traced, not computed. If it cannot be, nothing is said here: training will say why.
+    The update is traced, not computed. If that fails because `chain` asks for the numbers themselves, and they will be
+    injected, that is an error too. If it fails otherwise nothing is said here: training will say why.
 
     Args:
       function: who asks.
       chain: from hyperparameters to an optimizer.
       values: the hyperparameters by name.
       variables: structs of the model's variables.
+      injected: whether training will trace the values too, as `optax.inject_hyperparams` does.
     """
     names = list(values)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
@@ -106,7 +116,14 @@ def check_used(function: str, chain: Callable[..., Any], values: Mapping[str, fl
 
     try:
         program = jax.make_jaxpr(one)([jnp.float32(value) for value in values.values()], params, batch_stats)
-    except Exception:
+    except Exception as error:
+        if injected and isinstance(error, _NEEDS_NUMBERS):
+            raise ValueError(
+                f"{function}: chain must take {', '.join(names)} as traced numbers, because all values share one "
+                "compiled program, and fails: if, int() and float() of such a number are errors, also in optax's "
+                "exponential_decay and piecewise_constant_schedule. Use jnp.where for if, and optim's schedules "
+                f"(the error was {type(error).__name__}: {str(error).splitlines()[0]})"
+            ) from error
         return
     needed = {variable for variable in program.jaxpr.outvars if not isinstance(variable, Literal)}
     for equation in reversed(program.jaxpr.eqns):

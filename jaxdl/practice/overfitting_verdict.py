@@ -51,10 +51,11 @@ def judge(
     explained = contradictions and run.last_error <= 1.5 * contradictions / len(few)
     if not explained:
         findings += _causes(run, again, loss, few, what, regularisation)
-    end = f"the error is {run.last_error:.1%}" if run.error is not None else "it is not reached"
     final = run.passes[-1] if len(run.passes) else float("nan")
-    verdict = f"{what.capitalize()} was not reached on {len(few)} examples in {len(run.loss)} updates: {end}"
-    return findings, with_findings(f"{verdict}, the loss {final:.4g}.", findings)
+    end = f"the loss is {final:.4g}"
+    end += f", the error {run.last_error:.1%}" if run.error is not None else ""
+    verdict = f"{what.capitalize()} was not reached on {len(few)} examples in {len(run.loss)} updates: {end}."
+    return findings, with_findings(verdict, findings)
 
 
 def _causes(
@@ -70,8 +71,8 @@ def _causes(
             else f"the loss is still {run.passes[-1]:.4g}"
         )
         text = (
-            f"without {' and '.join(on)} {what} is reached after {again.reached} updates, with it {still}. Switch it off"
-            " for this check; if the training error of the whole set stays high too, weaken it."
+            f"without {' and '.join(on)} {what} is reached after {again.reached} updates, with it {still}. Switch it "
+            "off for this check; if the training error of the whole set stays high too, weaken it."
         )
         if run.broke is not None:
             text += " Or lower the learning rate, which is too high with it."
@@ -108,6 +109,8 @@ def _causes(
             " The learning rate is too low (multiply it by 10), or the initialisation is bad: look at the activations"
             " of each layer."
         )
+        if "weight decay" in regularisation:
+            text += " Strong weight decay can keep the loss up too: try it without."
         return [Finding("loss does not fall", text, numbers)]
     if falling and final > 0.5 * first:
         text = f"{curve}, and is still falling: slowly. Multiply the learning rate by 3 to 10."

@@ -177,7 +177,7 @@ def find_learning_rate(
     task = make_task(name, model, loss=loss, metrics=metrics, preprocess=preprocess, augment=augment)
     shapes = check_task(name, task, train_set, batch_size)
     check_takes_schedule(name, chain, rising, shapes.variables)
-    check_used(name, lambda rate: chain(lambda step: rate), {"rate": float(low)}, shapes.variables)
+    check_used(name, lambda rate: chain(lambda step: rate), {"rate": float(low)}, shapes.variables, injected=False)
     found = population(
         model,
         tx,
