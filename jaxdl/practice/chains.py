@@ -49,7 +49,7 @@ def chain_at(function: str, chain: Chain, rate: Any) -> optax.GradientTransforma
 def _needs_a_schedule(function: str, error: Exception) -> str:
     return (
         f"{function}: chain is given a schedule here, whose rate rises from update to update, and fails: {error}. "
-        "Leave the schedule out of the chain, as in optim.momentum; the rate that is found is then the peak of a schedule"
+        "Leave the schedule out of the chain, as in optim.momentum; the rate found is then the peak of a schedule"
     )
 
 

@@ -153,7 +153,7 @@ class Curves:
 
 
 def batch_noise(losses: np.ndarray) -> float:
-    """The standard deviation of the loss of one batch, from the steps between neighbours in the second half of a run."""
+    """The standard deviation of one batch's loss, from the steps between neighbours in the second half of a run."""
     steps = np.diff(np.asarray(losses, np.float64)[len(losses) // 2 :])
     return float(np.sqrt(np.mean(np.square(steps)) / 2)) if len(steps) else 0.0
 
