@@ -173,8 +173,8 @@ def _none_learns(found: SearchResult) -> list[Finding]:
     last = float(np.mean(losses[-max(1, len(losses) // 10) :]))
     text = (
         f"the training loss of the best trial went from {losses[0]:.4g} to {last:.4g} in {len(losses)} updates, and "
-        f"that of one batch varies by {batch_noise(losses):.2g}. Search higher rates, or train for longer; if that does "
-        "not help, try practice.overfit_batch."
+        f"that of one batch varies by {batch_noise(losses):.2g}. Search higher rates, or train for longer; if "
+        "that does not help, try practice.overfit_batch."
     )
     return [Finding("no trial learns", text, {"first": float(losses[0]), "last": last})]
 
