@@ -167,9 +167,9 @@ def _at_chance(found: SearchResult) -> list[Finding]:
 def _none_learns(found: SearchResult) -> list[Finding]:
     """Where there is no error: the training loss of the best trial does not fall by more than batches differ."""
     best = found.trials[0]
-    if best.diverged is not None or not math.isnan(best.error) or not best.updates or fell(best.history.loss):
-        return []
     losses = best.history.loss
+    if best.diverged is not None or not math.isnan(best.error) or not len(losses) or fell(losses):
+        return []
     last = float(np.mean(losses[-max(1, len(losses) // 10) :]))
     text = (
         f"the training loss of the best trial went from {losses[0]:.4g} to {last:.4g} in {len(losses)} updates, and "
