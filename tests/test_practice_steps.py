@@ -310,11 +310,41 @@ def test_dropout_and_augmentation_are_found_by_a_second_run(small):
     assert found.regularisation == ("augmentation",)
 
 
+def table():
+    """A regression on six columns."""
+    rng = np.random.default_rng(0)
+    columns = rng.normal(size=(400, 6)).astype(np.float32)
+    return data.from_arrays(columns, (columns @ rng.normal(size=(6, 1))).astype(np.float32))
+
+
+class OneNumber(nn.Module):
+    """A small regression, with or without dropout."""
+
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        return nn.Dense(1)(layers.Dropout(self.dropout)(nn.relu(nn.Dense(32)(x)), train=train))
+
+
+def test_what_dropout_did_is_said_in_numbers():
+    settings = {"loss": train.squared_error, "steps": 100}
+    rough = overfit(table(), optim.adam(0.03), OneNumber(0.9), **settings)
+    assert names(rough) == ["regularisation"]
+    assert "with it the loss is still" in rough.verdict
+    assert "nan" not in rough.verdict
+    broken = overfit(table(), optim.momentum(0.02), OneNumber(0.95), **settings)
+    assert names(broken) == ["regularisation"]
+    assert "was not finite at update" in broken.verdict
+    assert "lower the learning rate" in broken.verdict
+
+
 def test_strong_decay_is_named(small):
     found = overfit(small[0], optim.momentum(0.03, weight_decay=3.0), steps=100)
     assert found.regularisation == ("weight decay",)
     assert found.reached is None
     assert names(found)[0] in ("stuck above zero", "loss does not fall")
+    assert "weight decay" in found.verdict
     assert overfit(small[0], optax.adamw(0.003, weight_decay=0.0)).regularisation == ()
 
 
@@ -389,6 +419,39 @@ def test_the_suggestion_beats_rates_far_from_it_for_real_nets(fashion, chain, mo
     chosen, lower, higher = (last_loss(chain, s * found.suggestion, fashion[0], model) for s in (1, 1 / 30, 30))
     assert chosen < lower
     assert chosen < higher
+
+
+def test_the_noise_of_batches_is_no_fall():
+    """At these rates nothing is learned, but the last batches are easier than the first, by up to a tenth."""
+    settings = {"loss": train.squared_error, "batch_size": 64, "steps": 40, "progress": False}
+    for seed in range(3):
+        key = jax.random.key(seed)
+        found = practice.compare_rates(OneNumber(), optim.momentum, table(), key, rates=(1e-8, 1e-9), **settings)
+        assert names(found) == ["loss does not fall"]
+    found = practice.compare_rates(OneNumber(), optim.momentum, table(), key, rates=(1e-2, 1e-3, 1e-8), **settings)
+    assert "loss does not fall" not in names(found)
+
+
+def test_a_search_of_a_regression_says_that_nothing_is_learned():
+    settings = {"loss": train.squared_error, "batch_size": 64, "steps": 20, "trials": 4, "progress": False}
+
+    def searched(low, high):
+        space = {"learning_rate": (low, high)}
+        return practice.coarse_search(OneNumber(), optim.momentum, table(), jax.random.key(0), space=space, **settings)
+
+    assert names(searched(1e-8, 1e-7)) == ["no trial learns"]  # no word of an edge, whose side would be chance
+    assert "no trial learns" not in names(searched(1e-3, 3e-2))
+
+
+def test_a_chain_may_want_a_schedule():
+    """Of such a chain only the rate test can say anything, and it does."""
+    settings = {"loss": train.squared_error, "batch_size": 64, "steps": 40, "seeds": 1, "progress": False}
+
+    def chain(schedule):
+        return optim.momentum(optim.warmup(schedule, 3))
+
+    found = practice.find_learning_rate(OneNumber(), chain, table(), jax.random.key(0), **settings)
+    assert np.isfinite(found.suggestion)
 
 
 def test_ranges_that_end_too_early(small):

@@ -1268,6 +1268,26 @@ CALLS = [
         "practice.compare_rates(NET, lambda rate: optim.momentum(0.1), SET, K, batch_size=16)",
         "compare_rates: chain does not use rate",
     ),
+    (
+        "practice.find_learning_rate(NET, lambda rate: optim.momentum(optim.cosine_decay(rate, 9)), SET, K, batch_size=16)",
+        "find_learning_rate: chain is given a schedule here || Leave the schedule out of the chain",
+    ),
+    (
+        "practice.find_learning_rate(NET, lambda r: optax.sgd(optax.cosine_decay_schedule(r, 9)), SET, K, batch_size=16)",
+        "find_learning_rate: chain is given a schedule here || the peak of a schedule",
+    ),
+    (
+        "practice.compare_rates(NET, lambda r: optim.momentum(r if r < 1 else 1), SET, K, batch_size=16)",
+        "compare_rates: chain must take rate as traced numbers || jnp.where for if",
+    ),
+    (
+        "practice.compare_rates(NET, lambda r: optax.MultiSteps(optim.momentum(r), 2), SET, K, batch_size=16)",
+        "chain must give an optimizer || .gradient_transformation() of MultiSteps",
+    ),
+    (
+        "search(chain=lambda learning_rate: optim.momentum(float(learning_rate)))",
+        "coarse_search: chain must take learning_rate as traced numbers",
+    ),
     ("practice.compare_rates(NET, optim.momentum, SET, K, rates=[0.1, 0])", "rates must be above 0 and differ"),
     ("search(chain=lambda learning_rate: optim.momentum(0.1))", "coarse_search: chain does not use learning_rate"),
     (

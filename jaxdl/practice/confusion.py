@@ -189,10 +189,11 @@ def _verdict(matrix: np.ndarray, names: tuple[str, ...], certain: np.ndarray, fi
         return f"All {total:,} examples are predicted rightly."
     others = matrix * (1 - np.eye(len(matrix), dtype=np.int64))
     is_, said = np.unravel_index(np.argmax(others), others.shape)
+    sure = int((certain > 0.95).sum())
     parts = [
         f"{wrong:,} of {total:,} examples ({100 * wrong / total:.2f} %) are predicted wrongly.",
         f"The most frequent mistake is {names[said]} for {names[is_]} ({others[is_, said]} of "
         f"{matrix[is_].sum()}, and {others[said, is_]} the other way round);"
-        f" {int((certain > 0.95).sum())} mistakes are made with more than 95 % certainty: look at their labels.",
+        f" mistakes made with more than 95 % certainty: {sure}{', look at their labels' if sure else ''}.",
     ]
     return with_findings(" ".join(parts), findings)

@@ -51,10 +51,11 @@ def judge(
     explained = contradictions and run.last_error <= 1.5 * contradictions / len(few)
     if not explained:
         findings += _causes(run, again, loss, few, what, regularisation)
-    end = f"the error is {run.last_error:.1%}" if run.error is not None else "it is not reached"
     final = run.passes[-1] if len(run.passes) else float("nan")
-    verdict = f"{what.capitalize()} was not reached on {len(few)} examples in {len(run.loss)} updates: {end}"
-    return findings, with_findings(f"{verdict}, the loss {final:.4g}.", findings)
+    end = f"the loss is {final:.4g}"
+    end += f", the error {run.last_error:.1%}" if run.error is not None else ""
+    verdict = f"{what.capitalize()} was not reached on {len(few)} examples in {len(run.loss)} updates: {end}."
+    return findings, with_findings(verdict, findings)
 
 
 def _causes(
@@ -62,11 +63,19 @@ def _causes(
 ) -> list[Finding]:
     on = [name for name in regularisation if name != "weight decay"]
     if again is not None and again.reached is not None:
-        text = (
-            f"without {' and '.join(on)} {what} is reached after {again.reached} updates, with it the error is still"
-            f" {run.last_error:.1%}. Switch it off for this check; if the training error of the whole set stays high"
-            " too, weaken it."
+        still = (
+            f"the loss or a gradient was not finite at update {run.broke}"
+            if run.broke is not None
+            else f"the error is still {run.last_error:.1%}"
+            if run.error is not None
+            else f"the loss is still {run.passes[-1]:.4g}"
         )
+        text = (
+            f"without {' and '.join(on)} {what} is reached after {again.reached} updates, with it {still}. Switch it "
+            "off for this check; if the training error of the whole set stays high too, weaken it."
+        )
+        if run.broke is not None:
+            text += " Or lower the learning rate, which is too high with it."
         numbers = {"reached_without": again.reached, "error": run.last_error}
         return [Finding("regularisation", text, numbers, serious=False)]
     if run.broke is not None:
@@ -92,11 +101,16 @@ def _causes(
             f"{curve}. The gradient's norm was {run.gradient_norm[0]:.3g} at first, and is {run.gradient_norm[-1]:.3g}."
         )
         if same_for_all:
-            text += " The model answers the same for every input: its units may be dead, or saturated."
+            text += (
+                f" A model that answers the same for every input can reach {constant:.4g}: if the gradient has become"
+                " small, units may be dead, or saturated."
+            )
         text += (
             " The learning rate is too low (multiply it by 10), or the initialisation is bad: look at the activations"
             " of each layer."
         )
+        if "weight decay" in regularisation:
+            text += " Strong weight decay can keep the loss up too: try it without."
         return [Finding("loss does not fall", text, numbers)]
     if falling and final > 0.5 * first:
         text = f"{curve}, and is still falling: slowly. Multiply the learning rate by 3 to 10."

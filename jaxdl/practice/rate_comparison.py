@@ -17,6 +17,7 @@ from jaxdl.data import Dataset, Stream
 from jaxdl.data.checks import check_dataset
 from jaxdl.practice.chains import Chain, chain_at, check_used
 from jaxdl.practice.findings import Finding, with_findings
+from jaxdl.practice.run_curves import batch_noise, fell
 from jaxdl.report.curves import running_mean
 from jaxdl.train.history import History
 from jaxdl.train.loop import Progress
@@ -182,9 +183,13 @@ def _judged(rates: np.ndarray, histories: Sequence[History], ended: Sequence[str
         verdict = with_findings("No rate trains: all diverged.", findings)
         return RateComparison(rates, tuple(histories), diverged, final, math.nan, tuple(findings), verdict)
     allowed = np.where([why is None for why in diverged], final, np.inf)
-    best = float(rates[int(np.argmin(allowed))])
-    if float(allowed.min()) > 0.98 * start:
-        text = f"the loss is {start:.3g} at first and {words} at the end. Make more updates, or try other rates."
+    chosen = int(np.argmin(allowed))
+    best = float(rates[chosen])
+    if not fell(histories[chosen].loss):
+        text = (
+            f"the loss is {start:.3g} at first and {words} at the end, and that of one batch varies by "
+            f"{batch_noise(histories[chosen].loss):.2g}. Make more updates, or try other rates."
+        )
         findings.append(Finding("loss does not fall", text, numbers))
     elif best in (rates.min(), rates.max()):
         side, beyond = ("smallest", best / 10) if best == rates.min() else ("largest", 10 * best)

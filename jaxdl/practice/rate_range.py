@@ -15,7 +15,7 @@ import numpy as np
 from jaxdl.arguments import check_integer, check_key, check_real, require
 from jaxdl.data import Dataset, Stream
 from jaxdl.data.checks import check_dataset
-from jaxdl.practice.chains import Chain, chain_at, check_used
+from jaxdl.practice.chains import Chain, chain_at, check_takes_schedule, check_used
 from jaxdl.practice.findings import Finding, with_findings
 from jaxdl.practice.rate_curve import Curve, read_curve
 from jaxdl.train.loop import Progress
@@ -171,11 +171,13 @@ def find_learning_rate(
     require(0 < low < high, f"{name}: rates must rise, 0 < low < high, got low={low} and high={high}")
     check_integer(name, "steps", steps, at_least=20, remedy="a smoothed curve needs so many")
     check_integer(name, "seeds", seeds, at_least=1)
-    tx = chain_at(name, chain, _Rising(float(low), float(high), steps))
+    rising = _Rising(float(low), float(high), steps)
+    tx = chain_at(name, chain, rising)
     preprocess = preprocess or train_set.standardize
     task = make_task(name, model, loss=loss, metrics=metrics, preprocess=preprocess, augment=augment)
     shapes = check_task(name, task, train_set, batch_size)
-    check_used(name, lambda rate: chain(lambda step: rate), {"rate": float(low)}, shapes.variables)
+    check_takes_schedule(name, chain, rising, shapes.variables)
+    check_used(name, lambda rate: chain(lambda step: rate), {"rate": float(low)}, shapes.variables, injected=False)
     found = population(
         model,
         tx,
@@ -196,7 +198,7 @@ def find_learning_rate(
     require(
         bool(np.isfinite(losses[:, : steps // 10]).all()),
         f"{name}: the loss was not finite within the first tenth of the updates, at rates from low={low:g} on; check "
-        "the inputs for NaN, or pass a smaller low",
+        "inputs and targets for NaN and for large numbers (practice.check_data does), or pass a smaller low",
     )
     return _read(rates, losses)
 

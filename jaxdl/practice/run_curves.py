@@ -154,3 +154,15 @@ class Curves:
             return 0.0
         bends = losses[1:-1] - (losses[:-2] + losses[2:]) / 2
         return float(np.median(np.abs(bends)) / 0.6745 / math.sqrt(1.5))
+
+
+def batch_noise(losses: np.ndarray) -> float:
+    """The standard deviation of one batch's loss, from the steps between neighbours in the second half of a run."""
+    steps = np.diff(np.asarray(losses, np.float64)[len(losses) // 2 :])
+    return float(np.sqrt(np.mean(np.square(steps)) / 2)) if len(steps) else 0.0
+
+
+def fell(losses: np.ndarray) -> bool:
+    """Whether the last tenth of a run is below its first loss by more than batches differ, and by a fiftieth."""
+    start, end = float(losses[0]), float(np.mean(losses[-max(1, len(losses) // 10) :]))
+    return start - end >= max(0.02 * start, 2 * batch_noise(losses))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from jaxdl.practice.findings import Finding, with_findings
+from jaxdl.practice.run_curves import batch_noise, fell
 from jaxdl.practice.search_plot import plot_search
 from jaxdl.practice.spaces import EDGE, Range, ends, place
 from jaxdl.report import markdown_table
@@ -78,7 +79,7 @@ class SearchResult:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What is amiss with the ranges; empty if nothing is."""
-        return tuple(finding for rule in (_diverged, _at_chance, _at_an_edge) for finding in rule(self))
+        return tuple(finding for rule in (_diverged, _at_chance, _none_learns, _at_an_edge) for finding in rule(self))
 
     @property
     def verdict(self) -> str:
@@ -163,6 +164,21 @@ def _at_chance(found: SearchResult) -> list[Finding]:
     return [Finding("all at chance", text, {"error": best.error, "chance": found.chance})]
 
 
+def _none_learns(found: SearchResult) -> list[Finding]:
+    """Where there is no error: the training loss of the best trial does not fall by more than batches differ."""
+    best = found.trials[0]
+    losses = best.history.loss
+    if best.diverged is not None or not math.isnan(best.error) or not len(losses) or fell(losses):
+        return []
+    last = float(np.mean(losses[-max(1, len(losses) // 10) :]))
+    text = (
+        f"the training loss of the best trial went from {losses[0]:.4g} to {last:.4g} in {len(losses)} updates, and "
+        f"that of one batch varies by {batch_noise(losses):.2g}. Search higher rates, or train for longer; if "
+        "that does not help, try practice.overfit_batch."
+    )
+    return [Finding("no trial learns", text, {"first": float(losses[0]), "last": last})]
+
+
 def _at_an_edge(found: SearchResult) -> list[Finding]:
     """The best lies at an edge, and the best few lean to that side too.
 
@@ -170,7 +186,7 @@ def _at_an_edge(found: SearchResult) -> list[Finding]:
     the best few agree is then rare.
     """
     findings = []
-    if found.trials[0].diverged is not None or any(one.name == "all at chance" for one in _at_chance(found)):
+    if found.trials[0].diverged is not None or _at_chance(found) or _none_learns(found):
         return findings
     few = [trial for trial in found.trials if trial.diverged is None][: few_of(len(found.trials))]
     for name, range_ in found.space.items():
