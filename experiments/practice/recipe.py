@@ -320,7 +320,7 @@ def _texts(found: Any, serious: bool) -> list[str]:
 
 def _words(found: Any) -> str:
     """The verdict without the findings, which the report lists."""
-    return found.verdict.partition("\n- ")[0].removesuffix(" Amiss:")
+    return found.verdict.partition("\n- ")[0]
 
 
 def _best(runs: Sequence[Run]) -> Run:

@@ -4,7 +4,8 @@ from jaxdl.practice.confusion import Mistakes, mistakes
 from jaxdl.practice.data_report import DataReport, check_data
 from jaxdl.practice.diagnosis import Diagnosis, diagnose
 from jaxdl.practice.findings import Finding
-from jaxdl.practice.gradients import GradientCheck, function_gradient_check, gradient_check
+from jaxdl.practice.gradient_report import GradientCheck
+from jaxdl.practice.gradients import function_gradient_check, gradient_check
 from jaxdl.practice.initial_loss import InitialLoss, check_initial_loss
 from jaxdl.practice.inspection import inspect
 from jaxdl.practice.inspector import Inspector

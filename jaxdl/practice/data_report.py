@@ -265,5 +265,5 @@ def _verdict(report: DataReport, is_stream: bool) -> str:
             words.append(f"Ridge regression on pooled inputs, {part} set: {data_labels.relation_words(found)}.")
         else:
             words.append(f"Too few {part} examples ({found.examples}) to tell whether targets belong to inputs.")
-    words.append("Nothing is amiss." if not report.findings else "Amiss:")
+    words += [] if report.findings else ["Nothing is amiss."]
     return with_findings(" ".join(words), report.findings)

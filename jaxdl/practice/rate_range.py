@@ -196,7 +196,7 @@ def find_learning_rate(
     for seed, history in enumerate(found.histories):
         losses[seed, : len(history.loss)] = np.where(np.isfinite(history.loss), history.loss, np.nan)
     require(
-        bool(np.isfinite(losses[:, : steps // 10]).all()),
+        bool(np.isfinite(losses[:, : max(3, steps // 10)]).all()),
         f"{name}: the loss was not finite within the first tenth of the updates, at rates from low={low:g} on; check "
         "inputs and targets for NaN and for large numbers (practice.check_data does), or pass a smaller low",
     )
