@@ -1282,7 +1282,7 @@ CALLS = [
     ),
     (
         "practice.compare_rates(NET, lambda r: optax.MultiSteps(optim.momentum(r), 2), SET, K, batch_size=16)",
-        "chain must give an optimizer || .gradient_transformation() of MultiSteps",
+        "chain must give an optimizer || its .gradient_transformation()",
     ),
     (
         "search(chain=lambda learning_rate: optim.momentum(float(learning_rate)))",

@@ -85,7 +85,7 @@ def _first_update(tx: optax.GradientTransformation, params: Any, batch_stats: An
 
 def check_optimizer(function: str, tx: Any, what: str, example: str) -> optax.GradientTransformation:
     """What a chain gave for `what`; raises `ValueError` unless it is an optimizer."""
-    remedy = "its .gradient_transformation()" if type(tx) is optax.MultiSteps else f"{example} for example"
+    remedy = "its .gradient_transformation()" if hasattr(tx, "gradient_transformation") else f"{example} for example"
     require(
         isinstance(tx, optax.GradientTransformation),
         f"{function}: chain must give an optimizer for {what}, got {shown(tx)}; pass {remedy}",
