@@ -4,6 +4,9 @@ Claim: on a new data set the net trained as `python -m experiments.practice` adv
 net after as many updates with Adam at 0.001, or with momentum 0.9 at 0.01, at a constant rate, without decay and
 without changes of the images.
 
+Paper: none; the recipe is that of lecture notes on training (check the loss, overfit a few batches, find a rate, search
+coarsely and finely, look at the curves).
+
 Here: the bundled images; 10,000 images of CIFAR-10; and a folder of JPEG files that `python -m
 experiments.practice.pictures` writes. The advice was found on a part of the training images with seed 0
 (experiments/practice/advice/*.json has the commands); here nets are trained on all of them, with other starts and
