@@ -448,10 +448,7 @@ CALLS = [
     ("data.DecodeRandomResizedCrop(ratio=1)", "ratio must be a pair (least, greatest) || got ratio=1"),
     ('data.folder("/nowhere")', "root must be a folder, got /nowhere, which is not there"),
     ("data.folder(3)", "root must be a folder's path, got root=3"),
-    (
-        "data.in_memory(train_set)",
-        "stream must be a stream, got <fashion_mini train || data.folder and data.stream make them",
-    ),
+    ("data.in_memory(3)", "stream must be a stream, got 3 || data.folder and data.stream make them"),
     ("data.stream(3)", "name must be a data set's name, got name=3"),
     (
         'data.stream("imagenet2012", data_dir="/nowhere")',
