@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -17,12 +17,13 @@ from jaxdl.train import cross_entropy
 from jaxdl.train.losses import Loss, Metric
 from jaxdl.train.task import Augment, Preprocess
 
-Chain = Callable[..., optax.GradientTransformation]
+ChainOf: TypeAlias = Callable[..., optax.GradientTransformation]
+"""A function from hyperparameters by name to an optimizer; `chains.Chain` is one from a learning rate alone."""
 
 
 def coarse_search(
     model: nn.Module,
-    chain: Chain,
+    chain: ChainOf,
     train_set: Dataset | Stream,
     key: jax.Array,
     *,
@@ -96,7 +97,7 @@ def coarse_search(
 
 def refine_search(
     model: nn.Module,
-    chain: Chain,
+    chain: ChainOf,
     train_set: Dataset | Stream,
     key: jax.Array,
     *,

@@ -80,7 +80,6 @@ def _parallel(axes, names: list, found: "SearchResult", trials: list, diverged: 
     for trial in diverged:
         heights = [float(place(found.space[name], trial.hyperparameters[name])) for name in names]
         axes.plot(places[:-1], heights, ":", color="tab:red", linewidth=1)
-    top = 1.0
     if trials:
         low, high = scores.min(), min(scores.max(), float(norm.vmax))
         heights = np.clip((scores - low) / (high - low + 1e-12), 0, 1)
@@ -98,6 +97,6 @@ def _parallel(axes, names: list, found: "SearchResult", trials: list, diverged: 
             value = float(value_at(found.space[name], where))
             axes.text(number + 0.02, where, f"{value:.2g}", fontsize=8, va="bottom" if where < 1 else "top")
     axes.axvline(places[-1], color="0.3", linewidth=0.8)
-    axes.set(ylim=(-0.03, top + 0.03), xlim=(-0.1, places[-1] + 0.3), yticks=[], title="Each line is a trial")
+    axes.set(ylim=(-0.03, 1.03), xlim=(-0.1, places[-1] + 0.3), yticks=[], title="Each line is a trial")
     axes.set_xticks(places, [*names, label])
     axes.spines[:].set_visible(False)
