@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.practice.advice import Advice, Change, Net, chain, changes, net
+from experiments.practice.advice import Advice, Change, Net, net
 from experiments.practice.document import Section, Table
+from experiments.practice.runs import Run, best_of, whole_run
 from experiments.practice.sets import Sets
 from jaxdl import optim, practice, report, train
 from jaxdl.arguments import require
@@ -34,16 +35,6 @@ class Budget:
     """Updates of those that are not stopped."""
     steps: int = 1500
     """Updates of the whole runs of step 6."""
-
-
-@dataclasses.dataclass
-class Run:
-    """A whole run of step 6."""
-
-    advice: Advice
-    error: float  # in percent, of the held-out images
-    state: Any
-    diagnosis: Any
 
 
 @dataclasses.dataclass
@@ -210,9 +201,9 @@ class Recipe:
         first = Advice(self.model, rate, decay, "none", self.budget.steps, self.batch_size)
         # Under a cosine the rate is lower most of the time than the constant one of the searches.
         runs = self._runs([first, dataclasses.replace(first, rate=3 * rate)])
-        best = _best(runs)
+        best = best_of(runs)
         runs += self._runs([dataclasses.replace(best.advice, augment=change) for change in CHANGES])
-        best = _best(runs)
+        best = best_of(runs)
         names = {finding.name for finding in best.diagnosis.findings}
         remedies = []
         if names & {"overfitting", "large gap"}:
@@ -220,7 +211,7 @@ class Recipe:
         else:
             remedies.append(dataclasses.replace(best.advice, steps=2 * best.advice.steps))
         runs += self._runs(remedies)
-        self.runs, self.best = runs, _best(runs)
+        self.runs, self.best = runs, best_of(runs)
         self.best.diagnosis.plot(self.out / "diagnosis.png")
         rows = [
             [
@@ -276,28 +267,7 @@ class Recipe:
         )
 
     def _runs(self, plans: Sequence[Advice]) -> list[Run]:
-        runs = []
-        for plan in plans:
-            tx = chain(plan.rate, plan.weight_decay, plan.steps)
-            state = train.init_state(self.net, tx, self.keys["runs"], self.train_set)
-            try:
-                state, history = train.fit(
-                    state,
-                    self.net,
-                    tx,
-                    self.train_set,
-                    steps=plan.steps,
-                    batch_size=plan.batch_size,
-                    eval_set=self.held_out,
-                    eval_every=max(1, plan.steps // 15),
-                    augment=changes(plan.augment, self.train_set),
-                )
-                error, diverged = 100 * float(history.eval_error[-1]), None
-            except train.NonFiniteLossError as failure:
-                history, error, diverged = failure.history, float("inf"), str(failure)
-            diagnosis = practice.diagnose(history, num_classes=self.train_set.num_classes, diverged=diverged)
-            runs.append(Run(plan, error, state, diagnosis))
-        return runs
+        return [whole_run(plan, self.net, self.train_set, self.held_out, self.keys["runs"]) for plan in plans]
 
     def _add(self, title: str, about: str, found: Any, figure: str = "", caption: str = "") -> None:
         section = self._section(title, about, found)
@@ -321,10 +291,6 @@ def _texts(found: Any, serious: bool) -> list[str]:
 def _words(found: Any) -> str:
     """The verdict without the findings, which the report lists."""
     return found.verdict.partition("\n- ")[0]
-
-
-def _best(runs: Sequence[Run]) -> Run:
-    return min(runs, key=lambda run: run.error)
 
 
 def environment(recipe: Recipe, seconds: float) -> dict[str, Any]:
