@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxdl.arguments import check_integer, check_real, require, shown
-from jaxdl.train.events import Ended, Evaluated, Event, RolledBack, Started, Stepped
+from jaxdl.train.events import Ended, Evaluated, Event, RolledBack, Saved, Started, Stepped
 from jaxdl.train.history import History
 
 
@@ -130,7 +131,8 @@ class TensorBoard:
 
     Tags are "train/loss", "train/learning_rate", "train/error" and so on for each update, "eval/loss", "eval/error" and
     so on for each evaluation. When a run is resumed or rolled back, TensorBoard drops the scalars of updates that are
-    made again. With several processes the first one writes. It needs tensorboardX
+    made again. Scalars are on the disk at each evaluation and each checkpoint, so a killed run that goes on from its
+    checkpoint has all of them. With several processes the first one writes. It needs tensorboardX
     (`pip install "jaxdl[tensorboard]"`), not TensorFlow.
 
     Attributes:
@@ -153,11 +155,11 @@ class TensorBoard:
         )
         _check_writable("TensorBoard", "folder", Path(folder), there)
         try:
-            from tensorboardX import SummaryWriter
+            import tensorboardX  # noqa: F401
         except ImportError as error:
             raise ImportError('TensorBoard: tensorboardX is missing; pip install "jaxdl[tensorboard]"') from error
-        self.folder, self._make = Path(folder), SummaryWriter
-        self._writers: dict[int | None, Any] = {}
+        self.folder = Path(folder)
+        self._files: dict[int | None, Any] = {}
 
     def __call__(self, event: Event) -> None:
         """Writes the numbers of an event."""
@@ -166,22 +168,45 @@ class TensorBoard:
         if isinstance(event, Started | RolledBack):
             self._close(event.member)
             folder = self.folder if event.member is None else self.folder / f"member_{event.member:04d}"
-            self._writers[event.member] = self._make(str(folder), purge_step=event.step + 1)
+            self._files[event.member] = _new_scalar_file(folder, event.step + 1)
         elif isinstance(event, Stepped | Evaluated):
             group = "train" if isinstance(event, Stepped) else "eval"
             for line in as_lines(event):
                 for name, value in line.items():
                     if name not in ("event", "step", "member", "seconds") and value is not None:
-                        self._writers[event.member].add_scalar(f"{group}/{name}", value, line["step"])
-            if isinstance(event, Evaluated):
-                self._writers[event.member].flush()
+                        _write_scalar(self._files[event.member], f"{group}/{name}", value, line["step"])
         elif isinstance(event, Ended):
             self._close(event.member)
+        if isinstance(event, Evaluated | Saved):
+            self._files[event.member].flush()
 
     def _close(self, member: int | None) -> None:
-        writer = self._writers.pop(member, None)
-        if writer is not None:
-            writer.close()
+        file = self._files.pop(member, None)
+        if file is not None:
+            file.close()
+
+
+def _new_scalar_file(folder: Path, first_step: int) -> Any:
+    """A new file of scalars; TensorBoard drops those of older files from `first_step` on.
+
+    `tensorboardX.SummaryWriter` is not used: it names a file by the second, so that a second file within the same one
+    replaces the first, and it writes in a thread, so that a flush does not reach what waits for it. TensorBoard reads
+    the files in the order of their names.
+    """
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+    folder.mkdir(parents=True, exist_ok=True)
+    file = EventsWriter(str(folder / "events"), f".{time.time_ns()}.{os.getpid()}")
+    file.write_event(Event(wall_time=time.time(), step=first_step, session_log=SessionLog(status=SessionLog.START)))
+    return file
+
+
+def _write_scalar(file: Any, tag: str, value: float, step: int) -> None:
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.summary import scalar
+
+    file.write_event(Event(wall_time=time.time(), step=step, summary=scalar(tag, value)))
 
 
 def _check_writable(function: str, name: str, path: Path, folder: Path) -> None:
