@@ -194,7 +194,7 @@ def _new_scalar_file(folder: Path, first_step: int) -> Any:
     the files in the order of their names.
     """
     from tensorboardX.event_file_writer import EventsWriter
-    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 
     folder.mkdir(parents=True, exist_ok=True)
     file = EventsWriter(str(folder / "events"), f".{time.time_ns()}.{os.getpid()}")
@@ -203,7 +203,7 @@ def _new_scalar_file(folder: Path, first_step: int) -> Any:
 
 
 def _write_scalar(file: Any, tag: str, value: float, step: int) -> None:
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
     from tensorboardX.summary import scalar
 
     file.write_event(Event(wall_time=time.time(), step=step, summary=scalar(tag, value)))
