@@ -6,7 +6,8 @@
 Data checks, initial loss, a few batches by heart, a learning rate, coarse and refining search, whole runs with their
 diagnosis, a look inside: jaxdl.practice has each step as a function. Everything is decided by images held out of the
 training set; the test set is only looked at for duplicates. The report is OUT/<name>/report.md, and page.html is the
-same with its figures inside. advice.json holds the advice for programs.
+same with its figures inside. advice.json holds the advice for programs. A run that was killed goes on with the same
+command; searches and whole runs are not made again.
 """
 
 import dataclasses
@@ -27,8 +28,8 @@ from jaxdl import data, report
 class PracticeSettings(Sets):
     """What to practise on, with which net, for how long."""
 
-    model: Net = "convnet"
-    """The net: models.convnet (the small CNN), or models.resnet_cifar(8)."""
+    model: Net = "resnet8"
+    """The net: models.resnet_cifar(8), or the faster models.convnet (the small CNN)."""
     batch_size: int = 128
     """Images in a batch."""
     seed: int = 0
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         recipe.run()
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on with the searches where they stopped", file=sys.stderr)
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         sys.exit(130)
     except ValueError as error:
         problem = f"The recipe could not go on after {len(recipe.sections)} sections: {error}"
@@ -72,7 +73,7 @@ def write(settings: PracticeSettings, recipe: Recipe, out: Path, seconds: float,
     if not problem:
         advice, runs = recipe.best.advice, len(recipe.runs)
         verdict = (
-            f"{advice.sentence()} Its error on held-out images is {recipe.best.error:.2f} %, the least of {runs} runs."
+            f"{advice.sentence()} Its error on held-out images is {recipe.best.error:.2f} %, the best of {runs} runs."
         )
         first = dataclasses.replace(first, verdict=verdict, code=advice.code(_load(settings), recipe.train_set))
         for path in (out / "advice.json", settings.publish):

@@ -37,6 +37,12 @@ class Advice:
     steps: int
     batch_size: int
 
+    @property
+    def name(self) -> str:
+        """Short, for a folder."""
+        words = (self.model, f"{self.rate:.6g}", f"{self.weight_decay:.6g}", self.augment.replace(" ", "_"), self.steps)
+        return "-".join(map(str, (*words, self.batch_size)))
+
     def net(self, classes: int) -> nn.Module:
         """The model."""
         return net(self.model, classes)

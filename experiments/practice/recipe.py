@@ -25,15 +25,15 @@ class Budget:
 
     range_test: int = 100
     """Updates of the learning-rate range test."""
-    coarse_trials: int = 16
+    coarse_trials: int = 12
     """Trials of the coarse search."""
-    coarse_steps: int = 150
+    coarse_steps: int = 100
     """Updates of each."""
-    refine_trials: int = 8
+    refine_trials: int = 6
     """Trials of the refining search; half of them stop after a quarter of it, half of the rest after a half."""
-    refine_steps: int = 600
+    refine_steps: int = 400
     """Updates of those that are not stopped."""
-    steps: int = 1500
+    steps: int = 750
     """Updates of the whole runs of step 6."""
 
 
@@ -47,7 +47,7 @@ class Recipe:
       batch_size: images in a batch.
       seed: of everything that is drawn.
       budget: how long the steps last.
-      out: folder for figures and for what the searches keep, so that the same command goes on after a kill.
+      out: folder for figures, searches and checkpoints, so that the same command goes on after a kill.
       tell: called with each section when it is finished.
     """
 
@@ -201,9 +201,9 @@ class Recipe:
         first = Advice(self.model, rate, decay, "none", self.budget.steps, self.batch_size)
         # Under a cosine the rate is lower most of the time than the constant one of the searches.
         runs = self._runs([first, dataclasses.replace(first, rate=3 * rate)])
-        best = best_of(runs)
+        best = self._best(runs)
         runs += self._runs([dataclasses.replace(best.advice, augment=change) for change in CHANGES])
-        best = best_of(runs)
+        best = self._best(runs)
         names = {finding.name for finding in best.diagnosis.findings}
         remedies = []
         if names & {"overfitting", "large gap"}:
@@ -211,7 +211,7 @@ class Recipe:
         else:
             remedies.append(dataclasses.replace(best.advice, steps=2 * best.advice.steps))
         runs += self._runs(remedies)
-        self.runs, self.best = runs, best_of(runs)
+        self.runs, self.best = runs, self._best(runs)
         self.best.diagnosis.plot(self.out / "diagnosis.png")
         rows = [
             [
@@ -220,6 +220,7 @@ class Recipe:
                 run.advice.augment,
                 f"{run.advice.steps:,}",
                 f"{run.error:.2f}",
+                f"{run.loss:.3f}",
                 ", ".join(finding.name for finding in run.diagnosis.findings) or "nothing",
             ]
             for run in runs
@@ -228,12 +229,18 @@ class Recipe:
             Section(
                 "Step 6: whole runs, and what their curves say",
                 "The best rate under a cosine, and three times it; then changes of the images; then what the best "
-                "run's curves ask for. The run with the least error on held-out images is kept.",
+                "run's curves ask for. Of the runs within one standard error of the least held-out error, the one with "
+                "the least held-out loss is kept.",
                 f"Held-out error {self.best.error:.2f} % (first run {runs[0].error:.2f} %). "
                 f"{_words(self.best.diagnosis)}",
                 _texts(self.best.diagnosis, True),
                 _texts(self.best.diagnosis, False),
-                [Table(["peak rate", "decay", "augmentation", "updates", "held-out error (%)", "diagnosis"], rows)],
+                [
+                    Table(
+                        ["peak rate", "decay", "augmentation", "updates", "held-out error (%)", "loss", "diagnosis"],
+                        rows,
+                    )
+                ],
                 [("diagnosis.png", "The curves of the best run.")],
             )
         )
@@ -267,7 +274,13 @@ class Recipe:
         )
 
     def _runs(self, plans: Sequence[Advice]) -> list[Run]:
-        return [whole_run(plan, self.net, self.train_set, self.held_out, self.keys["runs"]) for plan in plans]
+        return [
+            whole_run(plan, self.net, self.train_set, self.held_out, self.keys["runs"], self.out / "runs" / plan.name)
+            for plan in plans
+        ]
+
+    def _best(self, runs: Sequence[Run]) -> Run:
+        return best_of(runs, len(self.held_out))
 
     def _add(self, title: str, about: str, found: Any, figure: str = "", caption: str = "") -> None:
         section = self._section(title, about, found)
@@ -300,5 +313,6 @@ def environment(recipe: Recipe, seconds: float) -> dict[str, Any]:
         "minutes": round(seconds / 60, 2),
         "seconds_by_step": {name: round(value, 1) for name, value in recipe.seconds.items()},
         "held_out_error": round(recipe.best.error, 3),
+        "held_out_loss": round(recipe.best.loss, 4),
         "first_run_error": round(recipe.runs[0].error, 3) if np.isfinite(recipe.runs[0].error) else None,
     }
