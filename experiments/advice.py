@@ -7,10 +7,11 @@ without changes of the images.
 Paper: none; the recipe is that of lecture notes on training (check the loss, overfit a few batches, find a rate, search
 coarsely and finely, look at the curves).
 
-Here: the bundled images; 10,000 images of CIFAR-10; and a folder of JPEG files that `python -m
-experiments.practice.pictures` writes. The advice was found on a part of the training images with seed 0
-(experiments/practice/advice/*.json has the commands); here nets are trained on all of them, with other starts and
-orders, and tested on the test set, which the recipe did not use to decide.
+Here: the bundled images, with a ResNet-8 (the default) and with a small CNN (variant convnet); 10,000 images of
+CIFAR-10, and a folder of JPEG files that `python -m experiments.practice.pictures` writes, with the small CNN. The
+advice was found on a part of the training images with seed 0 (experiments/practice/advice/*.json has the commands);
+here nets are trained on all of them, with other starts and orders, and tested on the test set, which the recipe did not
+use to decide.
 
 Command: python -m experiments.advice
 """
@@ -76,6 +77,7 @@ ABLATION = Ablation(
     __doc__,
     variants={
         "default": variant("fashion_mini", data="fashion_mini"),
+        "convnet": variant("fashion_mini_convnet", data="fashion_mini"),
         "cifar10": variant("cifar10", data="cifar10", train_size=10_000),
         "pictures": variant("pictures", folder=Path("runs/pictures")),
         "smoke": variant(
