@@ -172,6 +172,42 @@ def test_tensorboard(sets, tmp_path, watched, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("via", ["vmap", "loop"])
+def test_tensorboard_of_a_population(via, sets, tmp_path):
+    """Each member's folder has all its scalars, also after the population died behind a checkpoint and went on."""
+
+    def train_all(*watchers):
+        return train.population(
+            MODEL,
+            chain(),
+            sets[0],
+            keys=jax.random.split(KEY, 2),
+            steps=STEPS,
+            batch_size=60,
+            eval_set=sets[1],
+            eval_every=4,
+            via=via,
+            checkpoint_dir=tmp_path / "run",
+            checkpoint_every=5,
+            watch=[train.TensorBoard(tmp_path / "board"), *watchers],
+            progress=False,
+        )
+
+    def die_at_seven(event):
+        if isinstance(event, train.Stepped) and event.step >= 7:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train_all(die_at_seven)
+    histories = train_all().histories
+    assert len(histories) == 2
+    for member, history in enumerate(histories):
+        found = scalars(tmp_path / "board" / f"member_{member:04d}")
+        np.testing.assert_array_equal([found["train/loss", step] for step in history.step], history.loss)
+        assert {step for tag, step in found if tag == "eval/loss"} == {4, 8, 12}
+
+
+@pytest.mark.slow
 def test_early_stopping(sets, tmp_path):
     """Ends after so many evaluations that are not better; a repeated call knows, and makes no further update."""
     told = []

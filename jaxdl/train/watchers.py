@@ -177,8 +177,11 @@ class TensorBoard:
                         _write_scalar(self._files[event.member], f"{group}/{name}", value, line["step"])
         elif isinstance(event, Ended):
             self._close(event.member)
-        if isinstance(event, Evaluated | Saved):
+        if isinstance(event, Evaluated):
             self._files[event.member].flush()
+        elif isinstance(event, Saved):  # one checkpoint holds all members of a population
+            for file in self._files.values():
+                file.flush()
 
     def _close(self, member: int | None) -> None:
         file = self._files.pop(member, None)
