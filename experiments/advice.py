@@ -9,9 +9,9 @@ coarsely and finely, look at the curves).
 
 Here: the bundled images, with a ResNet-8 (the default) and with a small CNN (variant convnet); 10,000 images of
 CIFAR-10, and a folder of JPEG files that `python -m experiments.practice.pictures` writes, with the small CNN. The
-advice was found on a part of the training images with seed 0 (experiments/practice/advice/*.json has the commands);
-here nets are trained on all of them, with other starts and orders, and tested on the test set, which the recipe did not
-use to decide.
+advice was found on a part of the training images with seed 0 (experiments/practice/advice/*.json has the commands and
+their commits; the small CNN was the default net then). Here nets are trained on all of them, with other starts and
+orders, and tested on the test set, which the recipe did not use to decide.
 
 Command: python -m experiments.advice
 """

@@ -39,9 +39,9 @@ class Advice:
 
     @property
     def name(self) -> str:
-        """Short, for a folder."""
-        words = (self.model, f"{self.rate:.6g}", f"{self.weight_decay:.6g}", self.augment.replace(" ", "_"), self.steps)
-        return "-".join(map(str, (*words, self.batch_size)))
+        """All of it in one word, for a folder."""
+        augment = self.augment.replace(" ", "_")
+        return f"{self.model}-{self.rate:.6g}-{self.weight_decay:.6g}-{augment}-{self.steps}-{self.batch_size}"
 
     def net(self, classes: int) -> nn.Module:
         """The model."""

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from experiments.practice.advice import Advice, Change, Net, net
-from experiments.practice.document import Section, Table
-from experiments.practice.runs import Run, best_of, whole_run
+from experiments.practice.document import Section
+from experiments.practice.runs import Run, best_of, table_of, whole_run
 from experiments.practice.sets import Sets
 from jaxdl import optim, practice, report, train
 from jaxdl.arguments import require
@@ -205,26 +205,13 @@ class Recipe:
         runs += self._runs([dataclasses.replace(best.advice, augment=change) for change in CHANGES])
         best = self._best(runs)
         names = {finding.name for finding in best.diagnosis.findings}
-        remedies = []
         if names & {"overfitting", "large gap"}:
-            remedies.append(dataclasses.replace(best.advice, weight_decay=5 * max(best.advice.weight_decay, 1e-4)))
+            remedy = dataclasses.replace(best.advice, weight_decay=5 * max(best.advice.weight_decay, 1e-4))
         else:
-            remedies.append(dataclasses.replace(best.advice, steps=2 * best.advice.steps))
-        runs += self._runs(remedies)
+            remedy = dataclasses.replace(best.advice, steps=2 * best.advice.steps)
+        runs += self._runs([remedy])
         self.runs, self.best = runs, self._best(runs)
         self.best.diagnosis.plot(self.out / "diagnosis.png")
-        rows = [
-            [
-                f"{run.advice.rate:.3g}",
-                f"{run.advice.weight_decay:.2g}",
-                run.advice.augment,
-                f"{run.advice.steps:,}",
-                f"{run.error:.2f}",
-                f"{run.loss:.3f}",
-                ", ".join(finding.name for finding in run.diagnosis.findings) or "nothing",
-            ]
-            for run in runs
-        ]
         self._keep(
             Section(
                 "Step 6: whole runs, and what their curves say",
@@ -235,12 +222,7 @@ class Recipe:
                 f"{_words(self.best.diagnosis)}",
                 _texts(self.best.diagnosis, True),
                 _texts(self.best.diagnosis, False),
-                [
-                    Table(
-                        ["peak rate", "decay", "augmentation", "updates", "held-out error (%)", "loss", "diagnosis"],
-                        rows,
-                    )
-                ],
+                [table_of(runs)],
                 [("diagnosis.png", "The curves of the best run.")],
             )
         )

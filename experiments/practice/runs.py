@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 
 from experiments.practice.advice import Advice
+from experiments.practice.document import Table
 from jaxdl import data, practice, train
 
 
@@ -69,3 +70,22 @@ def best_of(runs: Sequence[Run], images: int) -> Run:
     share = least / 100
     margin = 100 * math.sqrt(share * (1 - share) / images) if math.isfinite(least) else 0.0
     return min((run for run in runs if run.error <= least + margin), key=lambda run: run.loss)
+
+
+def table_of(runs: Sequence[Run]) -> Table:
+    """A row for each run."""
+    rows = [
+        [
+            f"{run.advice.rate:.3g}",
+            f"{run.advice.weight_decay:.2g}",
+            run.advice.augment,
+            f"{run.advice.steps:,}",
+            f"{run.error:.2f}",
+            f"{run.loss:.3f}",
+            ", ".join(finding.name for finding in run.diagnosis.findings) or "nothing",
+        ]
+        for run in runs
+    ]
+    return Table(
+        ["peak rate", "decay", "augmentation", "updates", "held-out error (%)", "held-out loss", "diagnosis"], rows
+    )
