@@ -76,10 +76,10 @@ ABLATION = Ablation(
     "advice",
     __doc__,
     variants={
-        "default": variant("fashion_mini", data="fashion_mini"),
-        "convnet": variant("fashion_mini_convnet", data="fashion_mini"),
+        "default": variant("fashion_mini", data="fashion_mini", seeds=5),
+        "convnet": variant("fashion_mini_convnet", data="fashion_mini", seeds=5),
         "cifar10": variant("cifar10", data="cifar10", train_size=10_000),
-        "pictures": variant("pictures", folder=Path("runs/pictures")),
+        "pictures": variant("pictures", folder=Path("runs/pictures"), seeds=5),
         "smoke": variant(
             "fashion_mini", data="fashion_mini", seeds=2, steps=4, batch_size=16, train_size=64, test_size=50
         ),
